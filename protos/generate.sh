@@ -2,7 +2,7 @@
 # Writes the Python contracts (messages, stubs, type stubs) from protos/ below the folder given.
 # usage: protos/generate.sh OUTPUT_FOLDER
 set -eu
-out=$1
+out=$(cd "$1" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$(cd "$here/../.venv/bin" && pwd)
 cd "$here"
