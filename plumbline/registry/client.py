@@ -1,0 +1,421 @@
+"""Client of the model registry."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+import grpc
+from google.protobuf import field_mask_pb2, timestamp_pb2
+
+from plumbline.channel import open_channel
+from plumbline.errors import DataLoss
+from plumbline.registry.errors import CLASSES
+from plumbline.registry.v1 import model_registry_service_pb2 as pb
+from plumbline.registry.v1 import resources_pb2 as res
+from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
+from plumbline.wire import translated
+
+#: The longest chunk of a file the server takes.
+CHUNK_BYTES = 1024 * 1024
+
+ReplyT = TypeVar("ReplyT")
+
+
+class _Page(Protocol):
+    next_page_token: str
+
+
+PageT = TypeVar("PageT", bound=_Page)
+
+
+class RegistryClient:
+    """Typed calls to registry_service. Thread-safe; close it, or use it in a `with`.
+
+    target: "host:port". actor: who acts, kept in histories. timeout: seconds for each call but file
+    transfers, which get `transfer_timeout`. Every method raises the errors of
+    `plumbline.registry.errors`, and `plumbline.errors.Unavailable` when the server cannot be reached.
+
+    Messages are those of the contract (plumbline.registry.v1). Each change takes a request_id; without
+    one a fresh one is used, so a retry by hand must pass its own.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        actor: str = "",
+        timeout: float = 10.0,
+        transfer_timeout: float = 600.0,
+        interceptors: Sequence[Any] = (),
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self.target = target
+        self._channel = open_channel(target, interceptors=interceptors, credentials=credentials)
+        self._stub = ModelRegistryServiceStub(self._channel)
+        self._timeout, self._transfer_timeout = timeout, transfer_timeout
+        self._metadata = (("plumbline-actor", actor),) if actor else ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel; calls in flight are cancelled."""
+        self._channel.close()
+
+    # Models
+
+    def create_model(
+        self,
+        model_id: str,
+        *,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> res.Model:
+        """Creates models/{model_id}. Raises ModelExists."""
+        return self._call(
+            self._stub.CreateModel,
+            pb.CreateModelRequest(
+                model_id=model_id, description=description, tags=tags, request_id=_request_id(request_id)
+            ),
+        )
+
+    def get_model(self, name: str) -> res.Model:
+        """A model by name; "flight_delay" is short for "models/flight_delay". Raises ModelNotFound."""
+        return self._call(self._stub.GetModel, pb.GetModelRequest(name=model_name(name)))
+
+    def list_models(self, *, show_archived: bool = False) -> Iterator[res.Model]:
+        """All models, by name, page after page."""
+        request = pb.ListModelsRequest(show_archived=show_archived)
+        for page in self._pages(self._stub.ListModels, request):
+            yield from page.models
+
+    def update_model(
+        self, model: res.Model, *, fields: Sequence[str] = (), request_id: str | None = None
+    ) -> res.Model:
+        """Writes description and tags, or only the `fields` named; compares the etag if one is set."""
+        return self._call(
+            self._stub.UpdateModel,
+            pb.UpdateModelRequest(
+                model=model,
+                update_mask=field_mask_pb2.FieldMask(paths=fields),
+                request_id=_request_id(request_id),
+            ),
+        )
+
+    def archive_model(self, name: str, *, etag: str = "", request_id: str | None = None) -> res.Model:
+        """Takes a model out of lists; nothing is deleted."""
+        return self._call(
+            self._stub.ArchiveModel,
+            pb.ArchiveModelRequest(name=model_name(name), etag=etag, request_id=_request_id(request_id)),
+        )
+
+    # Versions and files
+
+    def create_version(
+        self,
+        model: str,
+        *,
+        signature: res.ModelSignature | None = None,
+        run: str = "",
+        datasets: Sequence[str] = (),
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> res.ModelVersion:
+        """A DRAFT with the model's next number."""
+        return self._call(
+            self._stub.CreateVersion,
+            pb.CreateVersionRequest(
+                parent=model_name(model),
+                signature=signature,
+                run=run,
+                datasets=datasets,
+                description=description,
+                tags=tags,
+                request_id=_request_id(request_id),
+            ),
+        )
+
+    def upload_file(
+        self, version: str, source: Path, *, path: str = "", media_type: str = "application/octet-stream"
+    ) -> res.ModelFile:
+        """Uploads a local file to a DRAFT as `path` (default: its own name), in bounded memory."""
+        sha256, size = hashlib.sha256(), 0
+        with source.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                sha256.update(chunk)
+                size += len(chunk)
+        meta = res.ModelFile(
+            path=path or source.name, sha256=sha256.hexdigest(), size_bytes=size, media_type=media_type
+        )
+
+        def parts() -> Iterator[pb.UploadFileRequest]:
+            yield pb.UploadFileRequest(header=pb.UploadFileHeader(version=version, file=meta))
+            with source.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield pb.UploadFileRequest(chunk=chunk)
+
+        return self._call(self._stub.UploadFile, parts(), timeout=self._transfer_timeout)
+
+    def finalize_version(
+        self, name: str, *, etag: str = "", request_id: str | None = None
+    ) -> res.ModelVersion:
+        """DRAFT → READY; immutable from here on."""
+        return self._call(
+            self._stub.FinalizeVersion,
+            pb.FinalizeVersionRequest(name=name, etag=etag, request_id=_request_id(request_id)),
+        )
+
+    def get_version(self, name: str) -> res.ModelVersion:
+        """By models/m/versions/3 or models/m/aliases/a; short: m/3, m@a."""
+        return self._call(self._stub.GetVersion, pb.GetVersionRequest(name=version_name(name)))
+
+    def list_versions(self, model: str) -> Iterator[res.ModelVersion]:
+        """All versions of a model, newest first."""
+        request = pb.ListVersionsRequest(parent=model_name(model))
+        for page in self._pages(self._stub.ListVersions, request):
+            yield from page.versions
+
+    def archive_version(
+        self, name: str, *, etag: str = "", request_id: str | None = None
+    ) -> res.ModelVersion:
+        """READY or DRAFT → ARCHIVED."""
+        return self._call(
+            self._stub.ArchiveVersion,
+            pb.ArchiveVersionRequest(name=name, etag=etag, request_id=_request_id(request_id)),
+        )
+
+    def download_file(self, version: str, path: str, target: Path) -> res.ModelFile:
+        """Downloads one file of a version to `target`, verified; a file is there whole or not at all.
+
+        Raises DataLoss when what arrives does not have the recorded digest.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file, translated(CLASSES, self.target):
+                meta, digest = self._receive(version, path, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if digest != meta.sha256:
+                raise DataLoss(
+                    f"{version} {path}: the bytes received have sha256 {digest}, recorded is {meta.sha256}",
+                    metadata={"path": path, "expected": meta.sha256, "actual": digest},
+                )
+            os.replace(scratch, target)
+        finally:
+            Path(scratch).unlink(missing_ok=True)
+        return meta
+
+    def _receive(self, version: str, path: str, file: Any) -> tuple[res.ModelFile, str]:
+        meta, sha256 = res.ModelFile(), hashlib.sha256()
+        for part in self._stub.DownloadFile(
+            pb.DownloadFileRequest(version=version, path=path),
+            timeout=self._transfer_timeout,
+            metadata=self._metadata,
+        ):
+            if part.WhichOneof("part") == "header":
+                meta = part.header
+            else:
+                sha256.update(part.chunk)
+                file.write(part.chunk)
+        return meta, sha256.hexdigest()
+
+    # Aliases
+
+    def set_alias(
+        self,
+        name: str,
+        version: str,
+        *,
+        reason: str,
+        etag: str = "",
+        expected_version: str = "",
+        must_not_exist: bool = False,
+        request_id: str | None = None,
+    ) -> res.Alias:
+        """Points models/m/aliases/a (short: m@a) at a READY version. Raises EtagMismatch (ABORTED) when
+        it is not where `etag`, `expected_version` or `must_not_exist` says."""
+        request = pb.SetAliasRequest(
+            name=alias_name(name),
+            version=version_name(version),
+            reason=reason,
+            request_id=_request_id(request_id),
+        )
+        if etag:
+            request.etag = etag
+        elif expected_version:
+            request.expected_version = version_name(expected_version)
+        elif must_not_exist:
+            request.must_not_exist = True
+        return self._call(self._stub.SetAlias, request)
+
+    def clear_alias(
+        self, name: str, *, reason: str, etag: str = "", request_id: str | None = None
+    ) -> res.AliasEvent:
+        """Removes an alias; its history stays."""
+        return self._call(
+            self._stub.ClearAlias,
+            pb.ClearAliasRequest(
+                name=alias_name(name), etag=etag, reason=reason, request_id=_request_id(request_id)
+            ),
+        )
+
+    def resolve_alias(self, name: str, *, as_of: datetime | None = None) -> pb.ResolveAliasResponse:
+        """The alias and the version it points at, now or at a past moment. Raises AliasNotFound."""
+        request = pb.ResolveAliasRequest(name=alias_name(name), as_of=timestamp(as_of))
+        return self._call(self._stub.ResolveAlias, request)
+
+    def list_alias_history(self, parent: str) -> Iterator[res.AliasEvent]:
+        """Moves of an alias, or of all aliases of a model, newest first."""
+        request = pb.ListAliasHistoryRequest(parent=parent)
+        for page in self._pages(self._stub.ListAliasHistory, request):
+            yield from page.events
+
+    # Evidence
+
+    def start_run(self, run: res.TrainingRun, *, request_id: str | None = None) -> res.TrainingRun:
+        """A RUNNING run with a name of its own."""
+        return self._call(
+            self._stub.StartRun, pb.StartRunRequest(run=run, request_id=_request_id(request_id))
+        )
+
+    def log_run(
+        self,
+        name: str,
+        *,
+        parameters: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        datasets: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> res.TrainingRun:
+        """Adds to a RUNNING run."""
+        return self._call(
+            self._stub.LogRun,
+            pb.LogRunRequest(
+                name=name,
+                parameters=parameters,
+                metrics=metrics,
+                datasets=datasets,
+                tags=tags,
+                request_id=_request_id(request_id),
+            ),
+        )
+
+    def finish_run(self, name: str, *, error: str = "", request_id: str | None = None) -> res.TrainingRun:
+        """FINISHED, or FAILED when `error` says why."""
+        state = res.RUN_STATE_FAILED if error else res.RUN_STATE_FINISHED
+        return self._call(
+            self._stub.FinishRun,
+            pb.FinishRunRequest(name=name, state=state, error=error, request_id=_request_id(request_id)),
+        )
+
+    def get_run(self, name: str) -> res.TrainingRun:
+        """runs/{run}. Raises RunNotFound."""
+        return self._call(self._stub.GetRun, pb.GetRunRequest(name=name))
+
+    def record_dataset(self, dataset: res.Dataset, *, request_id: str | None = None) -> res.Dataset:
+        """Records a snapshot under its digest; the same again is fine."""
+        return self._call(
+            self._stub.RecordDataset,
+            pb.RecordDatasetRequest(dataset=dataset, request_id=_request_id(request_id)),
+        )
+
+    def get_dataset(self, name: str) -> res.Dataset:
+        """datasets/{digest}. Raises DatasetNotFound."""
+        return self._call(self._stub.GetDataset, pb.GetDatasetRequest(name=name))
+
+    def record_evaluation(
+        self, version: str, evaluation: res.Evaluation, *, request_id: str | None = None
+    ) -> res.Evaluation:
+        """Adds metrics of a READY version on a dataset."""
+        return self._call(
+            self._stub.RecordEvaluation,
+            pb.RecordEvaluationRequest(
+                parent=version, evaluation=evaluation, request_id=_request_id(request_id)
+            ),
+        )
+
+    # Questions
+
+    def get_lineage(
+        self,
+        node: str,
+        *,
+        direction: pb.LineageDirection.ValueType = pb.LINEAGE_DIRECTION_UPSTREAM,
+        depth: int = 0,
+    ) -> pb.GetLineageResponse:
+        """The whole graph around a node, all pages joined; nodes are unique."""
+        whole, seen = pb.GetLineageResponse(), set[str]()
+        request = pb.GetLineageRequest(node=node, direction=direction, depth=depth)
+        for page in self._pages(self._stub.GetLineage, request):
+            whole.edges.extend(page.edges)
+            whole.nodes.extend(item for item in page.nodes if item.name not in seen)
+            seen.update(item.name for item in page.nodes)
+            whole.truncated = whole.truncated or page.truncated
+        return whole
+
+    def _call(self, method: Callable[..., ReplyT], request: Any, timeout: float | None = None) -> ReplyT:
+        with translated(CLASSES, self.target):
+            return method(request, timeout=timeout or self._timeout, metadata=self._metadata)
+
+    def _pages(self, method: Callable[..., PageT], request: Any) -> Iterator[PageT]:
+        while True:
+            page = self._call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+
+def model_name(text: str) -> str:
+    """models/{model} of "m" or "models/m"."""
+    return text if text.startswith("models/") else f"models/{text}"
+
+
+def version_name(text: str) -> str:
+    """models/m/versions/3 of "m/3", models/m/aliases/a of "m@a"; full names stay."""
+    if text.startswith("models/"):
+        return text
+    if "@" in text:
+        return alias_name(text)
+    model, _, number = text.partition("/")
+    return f"models/{model}/versions/{number}" if number else f"models/{model}"
+
+
+def alias_name(text: str) -> str:
+    """models/m/aliases/a of "m@a"; full names stay."""
+    if text.startswith("models/"):
+        return text
+    model, _, alias = text.partition("@")
+    return f"models/{model}/aliases/{alias}"
+
+
+def timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
+    """The wire form of a zone-aware moment."""
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no time zone; times are UTC and zone-aware")
+    result = timestamp_pb2.Timestamp()
+    result.FromDatetime(moment)
+    return result
+
+
+def _request_id(given: str | None) -> str:
+    return given or uuid.uuid4().hex

@@ -1,0 +1,198 @@
+"""The errors of ModelRegistryService: raised by the service, caught by its clients.
+
+What each means is said beside its reason in protos/plumbline/registry/v1/errors.proto.
+"""
+
+from __future__ import annotations
+
+from plumbline.errors import (
+    Aborted,
+    AlreadyExists,
+    DataLoss,
+    ErrorClasses,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+
+
+class ModelNotFound(NotFound):
+    """Model not found. metadata: model."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class VersionNotFound(NotFound):
+    """Version not found. metadata: model, version."""
+
+    reason = "VERSION_NOT_FOUND"
+
+
+class AliasNotFound(NotFound):
+    """Alias not found. metadata: model, alias."""
+
+    reason = "ALIAS_NOT_FOUND"
+
+
+class RunNotFound(NotFound):
+    """Run not found. metadata: run."""
+
+    reason = "RUN_NOT_FOUND"
+
+
+class DatasetNotFound(NotFound):
+    """Dataset not found. metadata: dataset."""
+
+    reason = "DATASET_NOT_FOUND"
+
+
+class FileNotFound(NotFound):
+    """File not found. metadata: version, path."""
+
+    reason = "FILE_NOT_FOUND"
+
+
+class NodeNotFound(NotFound):
+    """A lineage node nobody recorded. metadata: node."""
+
+    reason = "NODE_NOT_FOUND"
+
+
+class ModelExists(AlreadyExists):
+    """Model exists. metadata: model."""
+
+    reason = "MODEL_EXISTS"
+
+
+class FileExists(AlreadyExists):
+    """The path already holds other bytes. metadata: path, expected, actual."""
+
+    reason = "FILE_EXISTS"
+
+
+class DatasetExists(AlreadyExists):
+    """The dataset digest is known with other facts. metadata: dataset, field."""
+
+    reason = "DATASET_EXISTS"
+
+
+class VersionImmutable(FailedPrecondition):
+    """A READY version cannot be changed. metadata: version."""
+
+    reason = "VERSION_IMMUTABLE"
+
+
+class VersionNotReady(FailedPrecondition):
+    """Only READY versions can be resolved, aliased or downloaded. metadata: version, state."""
+
+    reason = "VERSION_NOT_READY"
+
+
+class VersionEmpty(FailedPrecondition):
+    """A version cannot be finalized without files. metadata: version."""
+
+    reason = "VERSION_EMPTY"
+
+
+class RunEnded(FailedPrecondition):
+    """The run has ended. metadata: run, state."""
+
+    reason = "RUN_ENDED"
+
+
+class RequestIdReused(FailedPrecondition):
+    """The request id was used for another request. metadata: request_id, method."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
+class EtagMismatch(Aborted):
+    """The resource changed since the etag was read. metadata: resource, expected, actual."""
+
+    reason = "ETAG_MISMATCH"
+
+
+class InvalidName(InvalidArgument):
+    """Invalid name. metadata: field."""
+
+    reason = "INVALID_NAME"
+
+
+class InvalidField(InvalidArgument):
+    """A field is missing or out of range. metadata: field."""
+
+    reason = "INVALID_FIELD"
+
+
+class InvalidPageToken(InvalidArgument):
+    """Invalid page token. metadata: page_token."""
+
+    reason = "INVALID_PAGE_TOKEN"
+
+
+class UploadSizeMismatch(InvalidArgument):
+    """Fewer or more bytes came than the header announced. metadata: path, expected, actual."""
+
+    reason = "UPLOAD_SIZE_MISMATCH"
+
+
+class UploadDigestMismatch(DataLoss):
+    """The bytes uploaded do not have the announced digest. metadata: path, expected, actual."""
+
+    reason = "UPLOAD_DIGEST_MISMATCH"
+
+
+class BlobCorrupt(DataLoss):
+    """The bytes stored no longer have the recorded digest. metadata: sha256, actual."""
+
+    reason = "BLOB_CORRUPT"
+
+
+class FileTooLarge(ResourceExhausted):
+    """File too large. metadata: limit, actual."""
+
+    reason = "FILE_TOO_LARGE"
+
+
+class ModelArchived(FailedPrecondition):
+    """The model is archived. metadata: model."""
+
+    reason = "MODEL_ARCHIVED"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database is busy or cannot be reached; try again."""
+
+    reason = "DATABASE_UNAVAILABLE"
+
+
+#: Every error above, by reason.
+CLASSES = ErrorClasses(
+    ModelNotFound,
+    VersionNotFound,
+    AliasNotFound,
+    RunNotFound,
+    DatasetNotFound,
+    FileNotFound,
+    NodeNotFound,
+    ModelExists,
+    FileExists,
+    DatasetExists,
+    VersionImmutable,
+    VersionNotReady,
+    VersionEmpty,
+    RunEnded,
+    RequestIdReused,
+    EtagMismatch,
+    InvalidName,
+    InvalidField,
+    InvalidPageToken,
+    UploadSizeMismatch,
+    UploadDigestMismatch,
+    BlobCorrupt,
+    FileTooLarge,
+    ModelArchived,
+    DatabaseUnavailable,
+)

@@ -1,0 +1,1 @@
+"""The runtime every server of the suite shares; it knows no business words."""

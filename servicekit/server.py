@@ -1,0 +1,167 @@
+"""A gRPC server: start, health, reflection, drain on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import uvloop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+
+from plumbline.errors import PlumblineError
+from servicekit.interceptors import RequestInterceptor
+from servicekit.logs import configure_logging
+from servicekit.settings import ServerSettings
+from servicekit.telemetry import Telemetry, build_telemetry
+
+_log = logging.getLogger("plumbline.server")
+
+_HEALTH = "grpc.health.v1.Health"
+
+
+class StartupError(Exception):
+    """The server cannot start; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One gRPC service: its full name, as in "plumbline.registry.v1.ModelRegistryService", and the
+    function that adds it to a server: the generated add_…_to_server bound to its servicer."""
+
+    name: str
+    add_to: Callable[[Any], None]
+
+
+class GrpcServer:
+    """Serves services on one port, with health (per service and overall) and reflection."""
+
+    def __init__(self, settings: ServerSettings, services: Sequence[Service], telemetry: Telemetry) -> None:
+        self._settings, self._services = settings, services
+        self._server = grpc.aio.server(
+            interceptors=[*telemetry.server_interceptors(), RequestInterceptor(telemetry.metrics)],
+            maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
+            options=[
+                # One process, one port: a second server on it is a mistake, not a helper.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+            ],
+        )
+        self._health = health_aio.HealthServicer()
+        self.port = 0
+
+    async def start(self) -> int:
+        """Listens and reports SERVING; returns the port. Raises StartupError when it is taken."""
+        settings = self._settings
+        for service in self._services:
+            service.add_to(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [service.name for service in self._services]
+        reflection.enable_server_reflection([*names, _HEALTH, reflection.SERVICE_NAME], self._server)
+        try:
+            self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
+        except RuntimeError as error:
+            raise StartupError(
+                f"cannot listen on {settings.host}:{settings.port}: the port is taken or not allowed. "
+                f"Set {settings.port_variable} to a free port."
+            ) from error
+        await self._server.start()
+        await self.set_serving(True)
+        return self.port
+
+    async def set_serving(self, serving: bool) -> None:
+        """What health answers for every service and for the server as a whole."""
+        state = (
+            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in ("", *(service.name for service in self._services)):
+            await self._health.set(name, state)
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Reports NOT_SERVING, takes no new calls, and gives those in flight `grace` seconds."""
+        await self.set_serving(False)
+        await self._server.stop(self._settings.grace_seconds if grace is None else grace)
+
+
+SettingsT = TypeVar("SettingsT", bound=ServerSettings)
+
+#: An app.py's composition root: opens what the services need, yields them, closes it all again.
+Build = Callable[[SettingsT, Telemetry], AbstractAsyncContextManager[Sequence[Service]]]
+
+
+def run(name: str, load: Callable[[], SettingsT], build: Build[SettingsT]) -> int:
+    """A server process from start to SIGTERM or SIGINT. Returns the exit code.
+
+    0: stopped as asked; 2: could not start, with the reason on stderr.
+    """
+    try:
+        settings = load()
+    except ValidationError as error:
+        _print_settings_error(name, error)
+        return 2
+    configure_logging(name, settings.log_level, settings.log_format)
+    telemetry = build_telemetry(
+        name, otlp_endpoint=settings.otlp_endpoint, sample_ratio=settings.trace_sample_ratio
+    )
+    try:
+        uvloop.run(_serve(name, settings, build, telemetry))
+    except (StartupError, PlumblineError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    finally:
+        telemetry.shutdown()
+    return 0
+
+
+async def _serve(name: str, settings: SettingsT, build: Build[SettingsT], telemetry: Telemetry) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    async with build(settings, telemetry) as services:
+        server = GrpcServer(settings, services, telemetry)
+        port = await server.start()
+        metrics = _start_metrics(settings, telemetry)
+        _log.info("%s listens on %s:%d", name, settings.host, port)
+        await stop.wait()
+        _log.info("%s drains", name)
+        await server.stop()
+        if metrics is not None:
+            metrics.shutdown()
+    _log.info("%s stopped", name)
+
+
+def _start_metrics(settings: ServerSettings, telemetry: Telemetry) -> Any:
+    if settings.metrics_port is None:
+        return None
+    try:
+        server, _ = start_http_server(
+            settings.metrics_port, addr=settings.host, registry=telemetry.metrics.registry
+        )
+    except OSError as error:
+        variable = settings.port_variable.replace("PORT", "METRICS_PORT")
+        raise StartupError(
+            f"cannot listen on {settings.host}:{settings.metrics_port} for metrics: {error.strerror}. "
+            f"Set {variable} to a free port."
+        ) from error
+    return server
+
+
+def _print_settings_error(name: str, error: ValidationError) -> None:
+    print(f"{name}: bad settings", file=sys.stderr)
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"])
+        print(f"  {where.upper()}: {item['msg']} (value: {item['input']!r})", file=sys.stderr)

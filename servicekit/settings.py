@@ -1,0 +1,45 @@
+"""Settings that every server has. Each program's own class derives from ServerSettings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from plumbline.channel import MAX_MESSAGE_BYTES
+
+
+class ServerSettings(BaseSettings):
+    """What it takes to run a server: read once from the environment, then handed in, never changed.
+
+    A subclass names its environment prefix in model_config; every field can be set as PREFIX + NAME.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of the Prometheus page /metrics; unset: none."
+    )
+    grace_seconds: float = Field(10.0, ge=0, description="How long calls in flight may go on after SIGTERM.")
+    max_message_bytes: int = Field(
+        MAX_MESSAGE_BYTES, ge=65_536, description="Largest message accepted or sent."
+    )
+    max_concurrent_rpcs: int = Field(
+        1_000, ge=1, description="Calls at once; one more is answered RESOURCE_EXHAUSTED."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
+    otlp_endpoint: str | None = Field(
+        None, description="OTLP/gRPC collector for traces, as http://host:4317; unset: none are sent."
+    )
+    trace_sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of new traces that are recorded; a caller's decision is kept."
+    )
+
+    @property
+    def port_variable(self) -> str:
+        """The environment variable that sets the port, for messages to people."""
+        return f"{self.model_config.get('env_prefix', '')}PORT"
