@@ -6,74 +6,42 @@ import hashlib
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any
 
-import grpc
-from google.protobuf import field_mask_pb2, timestamp_pb2
+from google.protobuf import field_mask_pb2
 
-from plumbline.channel import open_channel
+from plumbline.calls import Client
 from plumbline.errors import DataLoss
 from plumbline.registry.errors import CLASSES
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
+from plumbline.times import timestamp
 from plumbline.wire import translated
 
 #: The longest chunk of a file the server takes.
 CHUNK_BYTES = 1024 * 1024
 
-ReplyT = TypeVar("ReplyT")
 
+class RegistryClient(Client):
+    """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
-class _Page(Protocol):
-    next_page_token: str
-
-
-PageT = TypeVar("PageT", bound=_Page)
-
-
-class RegistryClient:
-    """Typed calls to registry_service. Thread-safe; close it, or use it in a `with`.
-
-    target: "host:port". actor: who acts, kept in histories. timeout: seconds for each call but file
-    transfers, which get `transfer_timeout`. Every method raises the errors of
+    transfer_timeout: seconds for a file up or down. Every method raises the errors of
     `plumbline.registry.errors`, and `plumbline.errors.Unavailable` when the server cannot be reached.
 
     Messages are those of the contract (plumbline.registry.v1). Each change takes a request_id; without
     one a fresh one is used, so a retry by hand must pass its own.
     """
 
-    def __init__(
-        self,
-        target: str,
-        *,
-        actor: str = "",
-        timeout: float = 10.0,
-        transfer_timeout: float = 600.0,
-        interceptors: Sequence[Any] = (),
-        credentials: grpc.ChannelCredentials | None = None,
-    ) -> None:
-        self.target = target
-        self._channel = open_channel(target, interceptors=interceptors, credentials=credentials)
+    errors = CLASSES
+
+    def __init__(self, target: str, *, transfer_timeout: float = 600.0, **common: Any) -> None:
+        super().__init__(target, **common)
         self._stub = ModelRegistryServiceStub(self._channel)
-        self._timeout, self._transfer_timeout = timeout, transfer_timeout
-        self._metadata = (("plumbline-actor", actor),) if actor else ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the channel; calls in flight are cancelled."""
-        self._channel.close()
+        self._transfer_timeout = transfer_timeout
 
     # Models
 
@@ -370,18 +338,6 @@ class RegistryClient:
             whole.truncated = whole.truncated or page.truncated
         return whole
 
-    def _call(self, method: Callable[..., ReplyT], request: Any, timeout: float | None = None) -> ReplyT:
-        with translated(CLASSES, self.target):
-            return method(request, timeout=timeout or self._timeout, metadata=self._metadata)
-
-    def _pages(self, method: Callable[..., PageT], request: Any) -> Iterator[PageT]:
-        while True:
-            page = self._call(method, request)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
-
 
 def model_name(text: str) -> str:
     """models/{model} of "m" or "models/m"."""
@@ -404,17 +360,6 @@ def alias_name(text: str) -> str:
         return text
     model, _, alias = text.partition("@")
     return f"models/{model}/aliases/{alias}"
-
-
-def timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
-    """The wire form of a zone-aware moment."""
-    if moment is None:
-        return None
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment.isoformat()} has no time zone; times are UTC and zone-aware")
-    result = timestamp_pb2.Timestamp()
-    result.FromDatetime(moment)
-    return result
 
 
 def _request_id(given: str | None) -> str:

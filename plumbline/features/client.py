@@ -1,0 +1,265 @@
+"""Client of feature_service."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+from google.protobuf import duration_pb2
+
+from plumbline import feature_columns
+from plumbline.calls import Client
+from plumbline.columns import encode_mapping
+from plumbline.errors import DataLoss
+from plumbline.feature_columns import FeatureTable
+from plumbline.features.errors import CLASSES
+from plumbline.features.v1 import definitions_pb2 as defs
+from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
+from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceStub
+from plumbline.times import timestamp
+
+#: Arrow bytes in one message of a stream.
+CHUNK_BYTES = 1024 * 1024
+
+#: A feature service by name, or "view:feature" references.
+Features = str | Sequence[str]
+
+OnProgress = Callable[[pb.HistoricalFeaturesProgress], None]
+
+
+@dataclass(frozen=True)
+class OnlineFeatures(FeatureTable):
+    """The answer to an online read; definition_digest: of the definitions that answered."""
+
+    definition_digest: str
+
+
+class HistoricalFeatures:
+    """The answer to a historical read, as it arrives: iterate over the batches, then read `summary`.
+
+    schema: of the result: the entity rows' columns, then one per feature.
+    """
+
+    def __init__(self, reader: pa.RecordBatchReader, source: _ArrowReplies) -> None:
+        self._reader, self._source = reader, source
+        self.schema: pa.Schema = reader.schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        yield from self._reader
+        self._source.drain()
+
+    @property
+    def summary(self) -> pb.HistoricalFeaturesSummary:
+        """Rows, digests and the as-of range. Raises DataLoss before the last batch was read."""
+        if self._source.summary is None:
+            raise DataLoss("the summary comes after the last batch; read all batches first")
+        return self._source.summary
+
+    def read_all(self) -> pa.Table:
+        """All rows at once."""
+        return pa.Table.from_batches(list(self), schema=self.schema)
+
+
+class FeatureClient(Client):
+    """Typed calls to feature_service: see `plumbline.calls.Client` for the arguments.
+
+    stream_timeout: seconds for a historical read or a materialization. Every method raises the errors
+    of `plumbline.features.errors`, and `plumbline.errors.Unavailable` when the server cannot be reached.
+    """
+
+    errors = CLASSES
+
+    def __init__(self, target: str, *, stream_timeout: float = 3600.0, **common: Any) -> None:
+        super().__init__(target, **common)
+        self._stub = FeatureRetrievalServiceStub(self._channel)
+        self._stream_timeout = stream_timeout
+
+    def get_online_features(
+        self,
+        features: Features,
+        entities: Mapping[str, Any],
+        *,
+        request_data: Mapping[str, Any] | None = None,
+        full_feature_names: bool = False,
+        max_age: timedelta | None = None,
+    ) -> OnlineFeatures:
+        """The latest values of n entities.
+
+        entities: by join key, n values each (sequence, numpy or Arrow array). request_data: inputs of
+        on-demand views, n values each. max_age: tighter than each view's ttl.
+        """
+        request = pb.GetOnlineFeaturesRequest(
+            selection=selection(features),
+            entities=encode_mapping(entities),
+            request_data=encode_mapping(request_data or {}),
+            full_feature_names=full_feature_names,
+            max_age=None if max_age is None else _duration(max_age),
+        )
+        reply = self._call(self._stub.GetOnlineFeatures, request)
+        table = feature_columns.decode(reply.features, reply.view_event_times)
+        return OnlineFeatures(
+            table.values, table.statuses, table.event_times, table.views, reply.definition_digest
+        )
+
+    def get_historical_features(
+        self,
+        features: Features,
+        entity_rows: pa.Table | pa.RecordBatchReader,
+        *,
+        event_timestamp_column: str = "event_timestamp",
+        full_feature_names: bool = False,
+        known_at_policy: pb.KnownAtPolicy.ValueType = pb.KNOWN_AT_POLICY_CREATED_BY_THEN,
+        on_progress: OnProgress | None = None,
+    ) -> HistoricalFeatures:
+        """The rows given, in their order, with the values known at each row's time added.
+
+        Both directions stream: neither the rows nor the result need fit in memory, if `entity_rows` is a
+        reader and the batches are used one by one. event_timestamp_column: zone-aware, or naive and UTC.
+        """
+        header = pb.HistoricalFeaturesHeader(
+            selection=selection(features),
+            event_timestamp_column=event_timestamp_column,
+            full_feature_names=full_feature_names,
+            known_at_policy=known_at_policy,
+        )
+        replies = self._stream(
+            self._stub.GetHistoricalFeatures, _historical_parts(header, entity_rows), self._stream_timeout
+        )
+        source = _ArrowReplies(replies, on_progress)
+        # Arrow would wrap an error of the call in one of its own; the first bytes are read out here.
+        source.fill()
+        return HistoricalFeatures(pa.ipc.open_stream(pa.PythonFile(source, mode="r")), source)
+
+    def push(
+        self,
+        target: str,
+        rows: Mapping[str, Any],
+        *,
+        destination: pb.PushDestination.ValueType = pb.PUSH_DESTINATION_ONLINE_AND_OFFLINE,
+        mode: pb.PushMode.ValueType = pb.PUSH_MODE_ALL_OR_NOTHING,
+        request_id: str | None = None,
+    ) -> pb.PushFeaturesResponse:
+        """Writes rows to a push source or view.
+
+        rows: by column, n values each: join keys, features, the event timestamp (zone-aware).
+        """
+        request = pb.PushFeaturesRequest(
+            target=target,
+            columns=encode_mapping(rows),
+            destination=destination,
+            mode=mode,
+            request_id=request_id or uuid.uuid4().hex,
+        )
+        return self._call(self._stub.PushFeatures, request, timeout=max(self._timeout, 60.0))
+
+    def materialize(
+        self, views: Sequence[str] = (), *, start: datetime | None = None, end: datetime | None = None
+    ) -> Iterator[pb.MaterializeResponse]:
+        """Brings offline rows online; yields progress. Without `start` each view goes on where it ended."""
+        request = pb.MaterializeRequest(views=views, start_time=timestamp(start), end_time=timestamp(end))
+        return self._stream(self._stub.Materialize, request, self._stream_timeout)
+
+    def list_feature_services(self) -> Iterator[defs.FeatureService]:
+        """All feature services, by name."""
+        for page in self._pages(self._stub.ListFeatureServices, pb.ListFeatureServicesRequest()):
+            yield from page.feature_services
+
+    def get_feature_service(self, name: str) -> defs.FeatureService:
+        """One feature service. Raises FeatureServiceNotFound."""
+        return self._call(self._stub.GetFeatureService, pb.GetFeatureServiceRequest(name=name))
+
+    def list_feature_views(self) -> Iterator[defs.FeatureView]:
+        """All feature views, by name."""
+        for page in self._pages(self._stub.ListFeatureViews, pb.ListFeatureViewsRequest()):
+            yield from page.feature_views
+
+    def get_feature_view(self, name: str) -> defs.FeatureView:
+        """One feature view. Raises ViewNotFound."""
+        return self._call(self._stub.GetFeatureView, pb.GetFeatureViewRequest(name=name))
+
+    def list_entities(self) -> Iterator[defs.Entity]:
+        """All entities, by name."""
+        for page in self._pages(self._stub.ListEntities, pb.ListEntitiesRequest()):
+            yield from page.entities
+
+
+def selection(features: Features) -> pb.FeatureSelection:
+    """The wire form of what is asked for."""
+    if isinstance(features, str):
+        return pb.FeatureSelection(feature_service=features)
+    return pb.FeatureSelection(features=pb.FeatureReferences(references=features))
+
+
+def _duration(span: timedelta) -> duration_pb2.Duration:
+    result = duration_pb2.Duration()
+    result.FromTimedelta(span)
+    return result
+
+
+def _historical_parts(
+    header: pb.HistoricalFeaturesHeader, rows: pa.Table | pa.RecordBatchReader
+) -> Iterator[pb.GetHistoricalFeaturesRequest]:
+    yield pb.GetHistoricalFeaturesRequest(header=header)
+    reader = rows.to_reader(max_chunksize=65_536) if isinstance(rows, pa.Table) else rows
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, reader.schema) as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+            yield from _cut(sink)
+    yield from _cut(sink)
+
+
+def _cut(sink: io.BytesIO) -> Iterator[pb.GetHistoricalFeaturesRequest]:
+    """Takes what was written out of the sink, in messages of CHUNK_BYTES."""
+    whole = sink.getvalue()
+    sink.seek(0)
+    sink.truncate()
+    for start in range(0, len(whole), CHUNK_BYTES):
+        yield pb.GetHistoricalFeaturesRequest(arrow_ipc=whole[start : start + CHUNK_BYTES])
+
+
+class _ArrowReplies(io.RawIOBase):
+    """The Arrow bytes of a reply stream as a file; progress goes to a callback, the summary is kept."""
+
+    def __init__(
+        self, replies: Iterator[pb.GetHistoricalFeaturesResponse], on_progress: OnProgress | None
+    ) -> None:
+        super().__init__()
+        self._replies, self._on_progress = replies, on_progress
+        self._buffer = memoryview(b"")
+        self.summary: pb.HistoricalFeaturesSummary | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        if not len(self._buffer):
+            self.fill()
+        count = min(len(target), len(self._buffer))
+        target[:count] = self._buffer[:count]
+        self._buffer = self._buffer[count:]
+        return count
+
+    def fill(self) -> None:
+        """Reads replies up to the next Arrow bytes or the end. Raises the call's typed error."""
+        for reply in self._replies:
+            part = reply.WhichOneof("part")
+            if part == "progress":
+                if self._on_progress is not None:
+                    self._on_progress(reply.progress)
+            elif part == "summary":
+                self.summary = reply.summary
+            elif reply.arrow_ipc:
+                self._buffer = memoryview(reply.arrow_ipc)
+                return
+
+    def drain(self) -> None:
+        """Reads what follows the Arrow end-of-stream. Raises DataLoss when no summary comes."""
+        self.fill()
+        if self.summary is None:
+            raise DataLoss("the server ended the stream without a summary; the result may be cut short")
