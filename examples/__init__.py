@@ -1,0 +1,1 @@
+"""Complete use cases, from raw files to live predictions."""
