@@ -12,7 +12,6 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.instrumentation.grpc import (
     aio_client_interceptors,
     aio_server_interceptor,
-    client_interceptor,
     filters,
 )
 from opentelemetry.sdk.resources import Resource
@@ -20,6 +19,8 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from servicekit.tracing import TracingInterceptor
 
 # From 250 µs (an online read of one entity) to a minute (a historical join).
 _BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -66,7 +67,7 @@ class Telemetry:
 
     def client_interceptors(self) -> Sequence[Any]:
         """For `plumbline.channel.open_channel`: the callee's span becomes a child of the current one."""
-        return [client_interceptor(tracer_provider=self.provider)]
+        return [TracingInterceptor(self.tracer)]
 
     def aio_client_interceptors(self) -> Sequence[grpc.aio.ClientInterceptor]:
         """For `plumbline.channel.open_aio_channel`."""

@@ -38,7 +38,7 @@ def running_server(
     def main() -> None:
         try:
             asyncio.run(serve())
-        except BaseException as error:  # handed to the test's thread
+        except BaseException as error:  # noqa: BLE001 - handed to the test's thread
             outcome.append(error)
         finally:
             started.set()

@@ -1,0 +1,176 @@
+"""The local stack: feature_service, registry_service and serving as processes of this machine.
+
+    python -m deploy.local.stack up|status|logs|down|apply|clean
+
+State lives under .plumbline/: run/stack.json says what was started (pid, start time, ports, command);
+logs/NAME.log is each program's log. The environment file named by STACK_ENV says what is served; a
+variable that is already set wins over it. Ports: PLUMBLINE_{FEATURES,REGISTRY,SERVING}_PORT and so on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from deploy.local.programs import PROGRAMS, STATE, Program, StackError, environment
+from deploy.local.records import Record, read_records, write_records
+
+_GRACE_SECONDS = 15.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit codes: 0 done; 1 it could not be done, with the reason on stderr; 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="stack", description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("command", choices=["up", "status", "logs", "down", "apply", "clean"])
+    command = parser.parse_args(arguments).command
+    commands = {"up": up, "status": status, "logs": logs, "down": down, "apply": apply, "clean": clean}
+    try:
+        return commands[command]() or 0
+    except StackError as error:
+        print(f"stack: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstack: interrupted", file=sys.stderr)
+        return 130
+
+
+def up() -> None:
+    """Starts what is not running and waits until it answers; stops it all again when that fails."""
+    env = environment()
+    apply()
+    records = _living()
+    fresh: list[Record] = []
+    try:
+        for program in PROGRAMS:
+            if program.name in records:
+                print(f"  {program.name:<18} already runs (pid {records[program.name].pid})")
+                continue
+            program.check_ports(env)
+            record = _start(program, env)
+            fresh.append(record)
+            records[program.name] = record
+            write_records(records)
+        for record in fresh:
+            _wait(record, env)
+    except BaseException:
+        _stop(fresh)
+        write_records({name: r for name, r in records.items() if r not in fresh})
+        raise
+
+
+def apply() -> None:
+    """Registers the Feast definitions of the feature repo."""
+    env = environment()
+    command = [sys.executable, "-m", "feature_service", "apply", "--repo", env["PLUMBLINE_FEATURES_REPO"]]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StackError(f"the feature definitions could not be applied:\n{done.stderr.strip()[-3000:]}")
+    for line in done.stdout.splitlines():
+        print(f"  {line}")
+
+
+def status() -> int:
+    """One line a program; exit code 1 unless all answer."""
+    env, records, well = environment(), _living(), True
+    for program in PROGRAMS:
+        record = records.get(program.name)
+        if record is None:
+            print(f"  {program.name:<18} stopped")
+            well = False
+            continue
+        health = program.health(env)
+        well = well and health == "ready"
+        where = "  ".join(f"{kind} {address}" for kind, address in program.addresses(env).items())
+        print(f"  {program.name:<18} {health:<12} pid {record.pid:<8} {where}")
+    return 0 if well else 1
+
+
+def logs() -> None:
+    """Shows the end of each log and follows them until Ctrl-C."""
+    files = [str(program.log) for program in PROGRAMS if program.log.exists()]
+    if not files:
+        raise StackError(f"no logs in {STATE / 'logs'}; start the stack first: make stack")
+    follower = subprocess.Popen(["tail", "-n", "20", "-F", *files])  # noqa: S607
+    try:
+        follower.wait()
+    except KeyboardInterrupt:
+        follower.terminate()
+        follower.wait()
+
+
+def down() -> None:
+    """Stops what was started here, and only that: a pid that another process has by now is left alone."""
+    records = _living()
+    if not records:
+        print("  nothing runs")
+    _stop(list(records.values()))
+    write_records({})
+
+
+def clean() -> None:
+    """Stops the stack and removes its state."""
+    down()
+    if STATE.exists():
+        shutil.rmtree(STATE)
+        print(f"  removed {STATE}")
+
+
+def _living() -> dict[str, Record]:
+    return {name: record for name, record in read_records().items() if record.alive()}
+
+
+def _start(program: Program, env: dict[str, str]) -> Record:
+    program.log.parent.mkdir(parents=True, exist_ok=True)
+    with program.log.open("ab") as log:
+        # A session of its own: Ctrl-C in the terminal is for whoever started the stack, who then stops it.
+        process = subprocess.Popen(
+            [sys.executable, "-m", program.module],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    return Record.of(program.name, process.pid)
+
+
+def _wait(record: Record, env: dict[str, str]) -> None:
+    program = next(item for item in PROGRAMS if item.name == record.name)
+    begin = time.monotonic()
+    while (health := program.health(env)) not in ("ready", "no model yet"):
+        if not record.alive():
+            tail = "\n".join(program.log.read_text(errors="replace").splitlines()[-15:])
+            raise StackError(f"{program.name} ended while starting; the end of {program.log}:\n{tail}")
+        if time.monotonic() - begin > program.start_seconds:
+            raise StackError(
+                f"{program.name} does not answer after {program.start_seconds:.0f} s ({health}); "
+                f"see {program.log}"
+            )
+        time.sleep(0.1)
+    where = "  ".join(f"{kind} {address}" for kind, address in program.addresses(env).items())
+    print(f"  {program.name:<18} {health:<12} {time.monotonic() - begin:4.1f} s  {where}", flush=True)
+
+
+def _stop(records: list[Record]) -> None:
+    # In reverse: serving lets go of its upstreams before they go.
+    for record in reversed(records):
+        record.signal_stop()
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for record in reversed(records):
+        while record.alive() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        killed = record.alive()
+        if killed:
+            record.kill()
+        print(f"  {record.name:<18} {'killed after a grace period' if killed else 'stopped'}")
+
+
+if __name__ == "__main__":
+    # Run from anywhere, the state is the checkout's.
+    os.chdir(Path(__file__).resolve().parents[2])
+    sys.exit(main())

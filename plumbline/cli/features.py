@@ -1,0 +1,137 @@
+"""`plumbline features …`: what feature_service knows and serves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from plumbline.cli.output import address, console, errors_for_people, print_json, print_table
+from plumbline.cli.values import columns_of, read_rows, refuse_unknown
+from plumbline.features.client import FeatureClient, OnlineFeatures
+from plumbline.features.v1 import definitions_pb2 as defs
+from plumbline.types.v1 import column_pb2
+
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+
+Values = Annotated[list[str] | None, typer.Argument(help="Join keys and request data: name=value …")]
+
+features = typer.Typer(help="Feature services, views and values.", no_args_is_help=True)
+
+
+def feature_client() -> FeatureClient:
+    """A client of feature_service at PLUMBLINE_FEATURES_ADDRESS."""
+    return FeatureClient(address("FEATURES", 7410))
+
+
+@features.command("list")
+def list_features(json: Json = False) -> None:
+    """Feature services and views."""
+    with errors_for_people(), feature_client() as client:
+        services, views = list(client.list_feature_services()), list(client.list_feature_views())
+        if json:
+            print_json({"feature_services": services, "feature_views": views})
+            return
+        print_table(
+            ("FEATURE SERVICE", "FEATURES", "JOIN KEYS", "DIGEST"),
+            [
+                (
+                    service.name,
+                    sum(len(item.features) for item in service.projections),
+                    ", ".join(key.name for key in service.join_keys),
+                    service.digest[:19],
+                )
+                for service in services
+            ],
+        )
+        console.print()
+        print_table(
+            ("VIEW", "KIND", "FEATURES", "JOIN KEYS", "TTL", "DIGEST"),
+            [
+                (
+                    view.name,
+                    defs.FeatureViewKind.Name(view.kind).removeprefix("FEATURE_VIEW_KIND_").lower(),
+                    len(view.features),
+                    ", ".join(key.name for key in view.join_keys),
+                    str(view.ttl.ToTimedelta()) if view.HasField("ttl") else "none",
+                    view.digest[:19],
+                )
+                for view in views
+            ],
+        )
+
+
+@features.command("show")
+def show(name: Annotated[str, typer.Argument(help="A feature service.")], json: Json = False) -> None:
+    """A feature service: its features, types, and what a caller must send."""
+    with errors_for_people(), feature_client() as client:
+        service = client.get_feature_service(name)
+        if json:
+            print_json(service)
+            return
+        console.print(f"[bold]{service.name}[/bold]  {service.description}\n  {service.digest}")
+        for title, fields in (("join keys", service.join_keys), ("request data", service.request_data)):
+            console.print(f"  {title:<13}" + ", ".join(f"{f.name}: {_type(f)}" for f in fields), markup=False)
+        print_table(
+            ("VIEW", "FEATURE", "TYPE", "DESCRIPTION"),
+            [
+                (item.view, field.name, _type(field), field.description)
+                for item in service.projections
+                for field in item.features
+            ],
+        )
+
+
+@features.command("get")
+def get(
+    name: Annotated[str, typer.Argument(help="A feature service.")],
+    values: Values = None,
+    rows: Annotated[str | None, typer.Option(help="JSON file of objects; - reads stdin.")] = None,
+    json: Json = False,
+) -> None:
+    """The online features of one entity, or of many (--rows), with status and event time."""
+    with errors_for_people(), feature_client() as client:
+        service = client.get_feature_service(name)
+        asked = read_rows(values or [], rows)
+        refuse_unknown(asked, [f.name for f in (*service.join_keys, *service.request_data)])
+        found = client.get_online_features(
+            name,
+            columns_of(asked, service.join_keys),
+            request_data=columns_of(asked, service.request_data),
+        )
+        cells = online_cells(found)
+        if json:
+            print_json({"definition_digest": found.definition_digest, "rows": cells})
+            return
+        for row, items in zip(asked, cells, strict=True):
+            if len(asked) > 1:
+                console.print(f"\n[bold]{row}[/bold]")
+            print_table(
+                ("FEATURE", "VALUE", "STATUS", "EVENT TIME", "VIEW"),
+                [(c["feature"], c["value"], c["status"], c["event_time"], c["view"]) for c in items],
+            )
+
+
+def online_cells(found: OnlineFeatures) -> list[list[dict[str, Any]]]:
+    """Per entity, per feature: value, status, event time, view."""
+    names = found.values.column_names
+    columns = {name: found.values.column(name).to_pylist() for name in names}
+    statuses = {name: found.status_names(name) for name in names}
+    times = {view: array.to_pylist() for view, array in found.event_times.items()}
+    return [
+        [
+            {
+                "feature": name,
+                "value": columns[name][row],
+                "status": statuses[name][row],
+                "event_time": times[found.views[name]][row] if found.views[name] in times else None,
+                "view": found.views[name],
+            }
+            for name in names
+        ]
+        for row in range(found.values.num_rows)
+    ]
+
+
+def _type(field: column_pb2.Field) -> str:
+    return column_pb2.ValueType.Name(field.type).removeprefix("VALUE_TYPE_").lower()

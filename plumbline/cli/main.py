@@ -1,0 +1,49 @@
+"""Puts the commands together."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from plumbline.cli.features import features
+from plumbline.cli.models import alias, lineage, models
+from plumbline.cli.predict import predict
+
+app = typer.Typer(
+    name="plumbline",
+    help="Features, models and predictions of a Plumbline suite. Servers are found through "
+    "PLUMBLINE_FEATURES_ADDRESS, PLUMBLINE_REGISTRY_ADDRESS and PLUMBLINE_SERVING_ADDRESS.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(models, name="models")
+app.add_typer(alias, name="alias")
+app.add_typer(features, name="features")
+app.command("lineage")(lineage)
+app.command("predict")(predict)
+
+
+@app.command(
+    "train",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def train(
+    context: typer.Context,
+    config: Annotated[str, typer.Option(help="The training configuration, a YAML file.")] = "",
+) -> None:
+    """Run the trainer: the same as `python -m trainer`, whose options it takes."""
+    # The trainer is a program of its own, with its own dependencies; it is started, not imported.
+    given = ["--config", config] if config else []
+    raise SystemExit(
+        subprocess.run([sys.executable, "-m", "trainer", *given, *context.args], check=False).returncode  # noqa: S603
+    )
+
+
+def main() -> None:
+    """The entry point `plumbline`."""
+    app()

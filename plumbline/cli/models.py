@@ -1,0 +1,212 @@
+"""`plumbline models …`, `plumbline alias …`, `plumbline lineage …`: the registry."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.tree import Tree
+
+from plumbline.cli.output import actor, address, console, errors_for_people, print_json, print_table, when
+from plumbline.registry.client import RegistryClient, alias_name, model_name, version_name
+from plumbline.registry.v1 import model_registry_service_pb2 as pb
+from plumbline.registry.v1 import resources_pb2 as res
+from plumbline.types.v1 import column_pb2
+
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+
+models = typer.Typer(help="Models and their versions.", no_args_is_help=True)
+alias = typer.Typer(help="Aliases: which version is the champion.", no_args_is_help=True)
+
+
+def registry() -> RegistryClient:
+    """A client of the registry at PLUMBLINE_REGISTRY_ADDRESS."""
+    return RegistryClient(address("REGISTRY", 7420), actor=actor())
+
+
+@models.command("list")
+def list_models(json: Json = False) -> None:
+    """All models with their latest version and aliases."""
+    with errors_for_people(), registry() as client:
+        found = list(client.list_models())
+        if json:
+            print_json(found)
+            return
+        print_table(
+            ("MODEL", "VERSIONS", "ALIASES", "UPDATED", "DESCRIPTION"),
+            [
+                (
+                    model.name.removeprefix("models/"),
+                    model.latest_version,
+                    ", ".join(f"{_last(a.name)} → {_last(a.version)}" for a in model.aliases),
+                    when(model.update_time),
+                    model.description,
+                )
+                for model in found
+            ],
+        )
+
+
+@models.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="m (all versions), m/3 or m@champion")], json: Json = False
+) -> None:
+    """A model and its versions, or one version in full."""
+    with errors_for_people(), registry() as client:
+        resource = version_name(name)
+        if resource.count("/") > 1:
+            version = client.get_version(resource)
+            print_json(version) if json else _print_version(version)
+            return
+        model, versions = client.get_model(resource), list(client.list_versions(resource))
+        if json:
+            print_json({"model": model, "versions": versions})
+            return
+        console.print(f"[bold]{model.name}[/bold]  {model.description}")
+        print_table(
+            ("VERSION", "STATE", "ALIASES", "CREATED", "BY", "METRICS"),
+            [
+                (
+                    version.version,
+                    res.VersionState.Name(version.state).removeprefix("VERSION_STATE_"),
+                    ", ".join(version.aliases),
+                    when(version.create_time),
+                    version.actor,
+                    _metrics(version),
+                )
+                for version in versions
+            ],
+        )
+
+
+@alias.command("set")
+def set_alias(
+    name: Annotated[str, typer.Argument(help="m@champion")],
+    version: Annotated[str, typer.Argument(help="m/3, or 3")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the history.")],
+    expected: Annotated[str, typer.Option(help="Only if it points at this version now.")] = "",
+    json: Json = False,
+) -> None:
+    """Point an alias at a version."""
+    model = name.partition("@")[0]
+    with errors_for_people(), registry() as client:
+        moved = client.set_alias(
+            alias_name(name),
+            _version_of(model, version),
+            reason=reason,
+            expected_version=_version_of(model, expected) if expected else "",
+        )
+        print_json(moved) if json else console.print(f"{moved.name} → {moved.version}")
+
+
+@alias.command("history")
+def history(name: Annotated[str, typer.Argument(help="m@champion, or m")], json: Json = False) -> None:
+    """Who moved an alias when, from where to where, and why; newest first."""
+    with errors_for_people(), registry() as client:
+        parent = alias_name(name) if "@" in name else model_name(name)
+        events = list(client.list_alias_history(parent))
+        if json:
+            print_json(events)
+            return
+        print_table(
+            ("WHEN", "ALIAS", "FROM", "TO", "BY", "REASON"),
+            [
+                (when(e.time), _last(e.alias), _last(e.from_version), _last(e.to_version), e.actor, e.reason)
+                for e in events
+            ],
+        )
+
+
+def lineage(
+    node: Annotated[str, typer.Argument(help="m/3, m@champion, runs/…, datasets/…, featureViews/…")],
+    down: Annotated[
+        bool, typer.Option("--down", help="What came from it, instead of what it came from.")
+    ] = False,
+    depth: Annotated[int, typer.Option(help="Edges to follow.", min=1, max=50)] = 10,
+    json: Json = False,
+) -> None:
+    """What a node came from, or what came from it, as a tree."""
+    with errors_for_people(), registry() as client:
+        start = node if "/" in node and not node.split("/")[1].isdigit() else version_name(node)
+        direction = pb.LINEAGE_DIRECTION_DOWNSTREAM if down else pb.LINEAGE_DIRECTION_UPSTREAM
+        graph = client.get_lineage(start, direction=direction, depth=depth)
+        print_json(graph) if json else console.print(lineage_tree(start, graph, down=down))
+
+
+def lineage_tree(start: str, graph: pb.GetLineageResponse, *, down: bool = False) -> Tree:
+    """The graph as a tree from its start; a node met again is named, not drawn twice."""
+    labels = {node.name: node for node in graph.nodes}
+    below: dict[str, list[tuple[str, str]]] = {}
+    for edge in graph.edges:
+        parent, child = (edge.upstream, edge.downstream) if down else (edge.downstream, edge.upstream)
+        below.setdefault(parent, []).append((edge.relation, child))
+    # The server names the start in full, wherever an alias was asked for.
+    root = next((node.name for node in graph.nodes if node.distance == 0), start)
+    tree, seen = Tree(_label(root, labels), guide_style="dim"), {root}
+
+    def grow(branch: Tree, name: str) -> None:
+        for relation, child in sorted(below.get(name, ())):
+            text = f"[dim]{relation}[/dim] {_label(child, labels)}"
+            if child in seen:
+                branch.add(text + ("[dim] (above)[/dim]" if child in below else ""))
+            else:
+                seen.add(child)
+                grow(branch.add(text), child)
+
+    grow(tree, root)
+    if graph.truncated:
+        tree.add("[yellow]… the depth limit cut the rest off[/yellow]")
+    return tree
+
+
+def _label(name: str, nodes: dict[str, pb.LineageNode]) -> str:
+    node = nodes.get(name)
+    short = name if len(name) <= 60 else f"{name[:48]}…{name[-6:]}"
+    return f"{short}  [dim]{node.label}[/dim]" if node is not None and node.label not in ("", name) else short
+
+
+def _print_version(version: res.ModelVersion) -> None:
+    state = res.VersionState.Name(version.state).removeprefix("VERSION_STATE_")
+    console.print(f"[bold]{version.name}[/bold]  {state}  {version.description}")
+    facts = [
+        ("aliases", ", ".join(version.aliases)),
+        ("created", f"{when(version.create_time)} by {version.actor}"),
+        ("run", version.run),
+        ("datasets", ", ".join(version.datasets)),
+        ("features", f"{version.signature.feature_service}  {version.signature.feature_service_digest}"),
+        ("manifest", version.manifest_digest),
+    ]
+    for key, value in facts:
+        console.print(f"  {key:<10} {value}", markup=False)
+    print_table(
+        ("FILE", "BYTES", "SHA256"), [(f.path, f.size_bytes, f.sha256) for f in version.files], title=""
+    )
+    print_table(
+        ("INPUT", "TYPE", "FROM", "CATEGORIES"),
+        [
+            (
+                item.name,
+                column_pb2.ValueType.Name(item.type).removeprefix("VALUE_TYPE_").lower(),
+                item.feature_reference or "the request",
+                len(item.categories) or "",
+            )
+            for item in version.signature.inputs
+        ],
+    )
+    for evaluation in version.evaluations:
+        metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(evaluation.metrics.items()))
+        console.print(f"  {evaluation.split:<10} {metrics}", markup=False)
+
+
+def _metrics(version: res.ModelVersion) -> str:
+    """The metrics of the last test evaluation, or of the last one at all."""
+    tests = [e for e in version.evaluations if e.split == "test"] or list(version.evaluations)
+    return "  ".join(f"{k} {v:.4f}" for k, v in sorted(tests[-1].metrics.items())) if tests else ""
+
+
+def _version_of(model: str, version: str) -> str:
+    return version_name(f"{model}/{version}" if version.isdigit() else version)
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
