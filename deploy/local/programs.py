@@ -8,12 +8,16 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-STATE = Path(".plumbline")
+
+def state_folder() -> Path:
+    """Where everything the stack writes lives: PLUMBLINE_STATE, or .plumbline in the checkout."""
+    return Path(os.environ.get("PLUMBLINE_STATE", ".plumbline")).resolve()
 
 
 class StackError(Exception):
@@ -32,7 +36,7 @@ class Program:
     @property
     def log(self) -> Path:
         """Where its output goes."""
-        return STATE / "logs" / f"{self.name}.log"
+        return state_folder() / "logs" / f"{self.name}.log"
 
     def port(self, kind: str, env: dict[str, str]) -> int:
         """The port it is told to listen on."""
@@ -105,10 +109,19 @@ def environment() -> dict[str, str]:
 
     The addresses at which they find one another follow from the ports.
     """
-    env = {"PLUMBLINE_STATE": str(STATE.resolve()), "FEAST_USAGE": "False", "PYTHONUNBUFFERED": "1"}
-    path = Path(os.environ.get("STACK_ENV", "examples/flights/stack.env"))
-    env |= _read_env_file(path)
+    state = state_folder()
+    env = {
+        "PLUMBLINE_STATE": str(state),
+        "PLUMBLINE_REGISTRY_DATABASE_URL": f"sqlite:///{state}/registry/registry.db",
+        "PLUMBLINE_REGISTRY_ARTIFACTS_DIR": f"{state}/registry/artifacts",
+        "PLUMBLINE_SERVING_CACHE_DIR": f"{state}/serving/models",
+        "BENTOML_HOME": f"{state}/bentoml",
+        "FEAST_USAGE": "False",
+        "PYTHONUNBUFFERED": "1",
+    }
+    env |= _read_env_file(Path(os.environ.get("STACK_ENV", "examples/flights/stack.env")), env)
     env |= os.environ
+    env["PLUMBLINE_STATE"] = str(state)
     by_name = {program.name: program for program in PROGRAMS}
     for variable, name, kind in (
         ("PLUMBLINE_FEATURES_ADDRESS", "feature_service", "grpc"),
@@ -121,10 +134,11 @@ def environment() -> dict[str, str]:
     return env
 
 
-def _read_env_file(path: Path) -> dict[str, str]:
+def _read_env_file(path: Path, known: dict[str, str]) -> dict[str, str]:
+    """NAME=value lines; ${NAME} stands for what `known`, or a line above, says."""
     if not path.is_file():
         raise StackError(f"the environment file {path} (STACK_ENV) does not exist")
-    values = {}
+    values: dict[str, str] = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -132,5 +146,8 @@ def _read_env_file(path: Path) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise StackError(f"{path}, line {number}: expected NAME=value, found {text!r}")
-        values[name] = value.strip().strip("'\"")
+        try:
+            values[name] = Template(value.strip().strip("'\"")).substitute(known | values)
+        except (KeyError, ValueError) as error:
+            raise StackError(f"{path}, line {number}: cannot expand {value!r}: {error}") from None
     return values

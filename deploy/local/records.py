@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-RECORDS = Path(".plumbline/run/stack.json")
+from deploy.local.programs import state_folder
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Record:
 def read_records() -> dict[str, Record]:
     """By name; empty when there are none."""
     try:
-        entries = json.loads(RECORDS.read_text())
+        entries = json.loads(_file().read_text())
     except FileNotFoundError:
         return {}
     return {entry["name"]: Record(**entry) for entry in entries}
@@ -58,11 +58,16 @@ def read_records() -> dict[str, Record]:
 
 def write_records(records: dict[str, Record]) -> None:
     """Replaces the file in one step."""
-    RECORDS.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=RECORDS.parent)
+    file_path = _file()
+    file_path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=file_path.parent)
     with os.fdopen(handle, "w") as file:
         json.dump([asdict(record) for record in records.values()], file, indent=1)
-    os.replace(scratch, RECORDS)
+    os.replace(scratch, file_path)
+
+
+def _file() -> Path:
+    return state_folder() / "run" / "stack.json"
 
 
 def _start_ticks(pid: int) -> int | None:

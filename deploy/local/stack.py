@@ -2,7 +2,7 @@
 
     python -m deploy.local.stack up|status|logs|down|apply|clean
 
-State lives under .plumbline/: run/stack.json says what was started (pid, start time, ports, command);
+State lives under .plumbline/ (PLUMBLINE_STATE): run/stack.json says what was started (pid and start time);
 logs/NAME.log is each program's log. The environment file named by STACK_ENV says what is served; a
 variable that is already set wins over it. Ports: PLUMBLINE_{FEATURES,REGISTRY,SERVING}_PORT and so on.
 """
@@ -15,12 +15,14 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from deploy.local.programs import PROGRAMS, STATE, Program, StackError, environment
+from deploy.local.programs import PROGRAMS, Program, StackError, environment, state_folder
 from deploy.local.records import Record, read_records, write_records
 
 _GRACE_SECONDS = 15.0
+_STATE_PARTS = ("bentoml", "data", "demo", "feast", "logs", "registry", "run", "serving", "trainer")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,7 +96,7 @@ def logs() -> None:
     """Shows the end of each log and follows them until Ctrl-C."""
     files = [str(program.log) for program in PROGRAMS if program.log.exists()]
     if not files:
-        raise StackError(f"no logs in {STATE / 'logs'}; start the stack first: make stack")
+        raise StackError(f"no logs in {state_folder() / 'logs'}; start the stack first: make stack")
     follower = subprocess.Popen(["tail", "-n", "20", "-F", *files])  # noqa: S607
     try:
         follower.wait()
@@ -115,9 +117,14 @@ def down() -> None:
 def clean() -> None:
     """Stops the stack and removes its state."""
     down()
-    if STATE.exists():
-        shutil.rmtree(STATE)
-        print(f"  removed {STATE}")
+    state = state_folder()
+    # By name, not the folder as a whole: PLUMBLINE_STATE may point at one that holds other things too.
+    for name in _STATE_PARTS:
+        if (state / name).exists():
+            shutil.rmtree(state / name)
+            print(f"  removed {state / name}")
+    with suppress(OSError):
+        state.rmdir()
 
 
 def _living() -> dict[str, Record]:
