@@ -1,0 +1,1 @@
+"""gRPC retrieval of features defined with Feast: online, historical, pushed, materialized."""

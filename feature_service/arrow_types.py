@@ -1,0 +1,35 @@
+"""The Arrow types of the domain's value types."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from feature_service.domain import ValueType
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+_SCALARS: dict[ValueType, pa.DataType] = {
+    ValueType.DOUBLE: pa.float64(),
+    ValueType.FLOAT: pa.float32(),
+    ValueType.INT64: pa.int64(),
+    ValueType.INT32: pa.int32(),
+    ValueType.BOOL: pa.bool_(),
+    ValueType.STRING: pa.string(),
+    ValueType.BYTES: pa.binary(),
+    ValueType.TIMESTAMP: TIMESTAMP,
+}
+
+
+def arrow_type(kind: ValueType) -> pa.DataType:
+    """The Arrow type that holds a value type. Raises KeyError for UNSPECIFIED."""
+    element = _SCALARS[kind.element]
+    return pa.list_(element) if kind.is_list else element
+
+
+def to_utc_micros(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Any Arrow timestamps or dates as UTC microseconds; naive ones count as UTC, nanoseconds are cut."""
+    if pa.types.is_date(array.type):
+        return array.cast(pa.timestamp("us")).cast(TIMESTAMP)
+    if array.type.tz is None:
+        return array.cast(pa.timestamp("us"), safe=False).cast(TIMESTAMP)
+    return array.cast(TIMESTAMP, safe=False)

@@ -1,0 +1,1 @@
+"""Where feature rows lie: point-in-time joins over Parquet, and the same as a Feast offline store."""
