@@ -1,0 +1,109 @@
+"""What the demo says at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from plumbline.cli.models import lineage_tree
+from plumbline.registry.v1.model_registry_service_pb2 import GetLineageResponse
+
+
+def show(result: dict[str, Any], lineage: GetLineageResponse, console: Console, path: Path) -> None:
+    """Prints the summary of a demo run."""
+    training = result["training"]
+    console.rule("[bold]Will this flight arrive more than 15 minutes late?")
+    console.print(_steps(result))
+    console.print(_metrics(training))
+    promotion = training.get("promotion") or {}
+    console.print(f"\n[bold]{training['version']}[/]  {promotion.get('reason', '')}")
+    console.print(lineage_tree(training["version"], lineage))
+    console.print()
+    console.print(_predictions(result["predictions"]))
+    parity = result["predictions"]["parity"]
+    equal = parity["cells"] - parity["differing"]
+    console.print(
+        f"Served over gRPC and HTTP by {result['served']['model_version']}; {equal} of {parity['cells']} feature"
+        " values used equal the point-in-time join.\n"
+    )
+    console.print(_next_steps(result, path))
+
+
+def _steps(result: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("step")
+    for name in ("seconds", "rows in", "rows out"):
+        table.add_column(name, justify="right")
+    for step in result["steps"]:
+        rows = [f"{step[key]:,}" if key in step else "" for key in ("rows_in", "rows_out")]
+        table.add_row(step["name"], f"{step['seconds']:.1f}", *rows)
+        if step["name"] == "train":
+            for part in result["training"]["steps"]:
+                counts = ["" if part[key] is None else f"{part[key]:,}" for key in ("rows_in", "rows_out")]
+                table.add_row(f"[dim]  {part['name']}[/]", f"[dim]{part['seconds']:.1f}[/]", *counts)
+    table.add_row("[bold]all[/]", f"[bold]{result['seconds']:.1f}[/]")
+    return table
+
+
+def _metrics(training: dict[str, Any]) -> Table:
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title="\nOn the test months", title_justify="left"
+    )
+    table.add_column("model")
+    names = ["auc", "average_precision", "log_loss"]
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for model, metrics in training["metrics"].items():
+        table.add_row(
+            model, *(f"{metrics['test'][name]:.4f}" if name in metrics["test"] else "–" for name in names)
+        )
+    return table
+
+
+def _predictions(found: dict[str, Any]) -> Table:
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title=f"Five flights as seen at {found['moment'][:16]}Z",
+        title_justify="left",
+    )
+    for name in ("flight", "departs", "P(late)", "was late", "features used"):
+        table.add_column(name, justify="right" if name == "P(late)" else "left", overflow="fold")
+    for flight in found["flights"]:
+        used = ", ".join(
+            f"{name}={_short(value)}" for name, value in flight["features"].items() if value is not None
+        )
+        missing = sum(value is None for value in flight["features"].values())
+        table.add_row(
+            f"{flight['flight_id'].split('/')[0]} {flight['origin']}→{flight['dest']}",
+            flight["scheduled_departure"][11:16] + "Z",
+            f"{flight['probability_late']:.3f}",
+            "yes" if flight["was_late"] else "no",
+            used + (f" ({missing} missing)" if missing else ""),
+        )
+    return table
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _next_steps(result: dict[str, Any], path: Path) -> str:
+    flight, version = result["predictions"]["flights"][0], result["training"]["version"]
+    return "\n".join(
+        (
+            "[bold]Try next[/]",
+            "  .venv/bin/plumbline models show flight_delay",
+            f"  .venv/bin/plumbline lineage {version}",
+            "  .venv/bin/plumbline features show flight_delay_v1",
+            "  .venv/bin/plumbline features get flight_delay_v1 --rows examples/flights/rows.json",
+            "  .venv/bin/plumbline predict --features --rows examples/flights/rows.json",
+            "  make demo            again: registers the next version and compares it with the champion",
+            "  make stack-status    what runs where; make stack-down stops it; make clean-state removes it all",
+            f"[dim]The flight {flight['flight_id']} and all the rest as JSON: {path}[/]",
+        )
+    )
