@@ -29,9 +29,6 @@ class Record:
 
     def alive(self) -> bool:
         """Whether this very process still runs (a zombie does not)."""
-        # A child of ours that ended stays a zombie until somebody asks.
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
         ticks = _start_ticks(self.pid)
         return ticks is not None and (ticks == self.start_ticks or not self.start_ticks)
 

@@ -26,8 +26,8 @@ def show(result: dict[str, Any], lineage: GetLineageResponse, console: Console, 
     parity = result["predictions"]["parity"]
     equal = parity["cells"] - parity["differing"]
     console.print(
-        f"Served over gRPC and HTTP by {result['served']['model_version']}; {equal} of {parity['cells']} feature"
-        " values used equal the point-in-time join.\n"
+        f"Served over gRPC and HTTP by {result['served']['model_version']}; {equal} of {parity['cells']}"
+        " feature values used equal the point-in-time join.\n"
     )
     console.print(_next_steps(result, path))
 
@@ -103,7 +103,7 @@ def _next_steps(result: dict[str, Any], path: Path) -> str:
             "  .venv/bin/plumbline features get flight_delay_v1 --rows examples/flights/rows.json",
             "  .venv/bin/plumbline predict --features --rows examples/flights/rows.json",
             "  make demo            again: registers the next version and compares it with the champion",
-            "  make stack-status    what runs where; make stack-down stops it; make clean-state removes it all",
+            "  make stack-status    what runs where; make stack-down stops it; make clean-state removes it",
             f"[dim]The flight {flight['flight_id']} and all the rest as JSON: {path}[/]",
         )
     )
