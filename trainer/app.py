@@ -1,0 +1,96 @@
+"""Builds the job and everything it needs, and runs it once."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from plumbline.errors import PlumblineError
+from plumbline.features.client import FeatureClient
+from plumbline.registry.client import RegistryClient
+from servicekit.telemetry import Telemetry, build_telemetry
+from trainer.config import TrainingConfig
+from trainer.domain import Result
+from trainer.environment import code_revision, installed_packages
+from trainer.errors import ConfigError, TrainerError
+from trainer.job import Job
+from trainer.report import ConsoleReporter, write_json
+from trainer.settings import TrainerSettings
+from trainer.steps import Steps
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for, apart from the configuration itself."""
+
+    config_file: Path
+    dry_run: bool = False
+    result_file: Path | None = None
+
+
+def run_job(config: TrainingConfig, settings: TrainerSettings, options: Options, console: Console) -> Result:
+    """Runs the job to its end. Does not raise what a job may fail with: outcome and error say so.
+
+    ConfigError is raised: the configuration does not fit the rows or the features. Whatever happens, the
+    result so far is written to `options.result_file`.
+    """
+    telemetry = build_telemetry(
+        "trainer",
+        otlp_endpoint=settings.trainer_otlp_endpoint,
+        sample_ratio=settings.trainer_trace_sample_ratio,
+    )
+    reporter = ConsoleReporter(console)
+    steps = Steps(telemetry.tracer, reporter)
+    began = time.perf_counter()
+    with ExitStack() as stack:
+        stack.callback(telemetry.shutdown)
+        stack.callback(reporter.close)
+        job = _build(config, settings, options, telemetry, reporter, steps, stack)
+        result = job.result
+        try:
+            with telemetry.tracer.start_as_current_span("trainer.job") as span:
+                span.set_attribute("plumbline.model", config.model)
+                job.run()
+        except ConfigError as error:
+            result.error = str(error)
+            raise
+        except (TrainerError, PlumblineError) as error:
+            result.error = str(error)
+        finally:
+            result.seconds = time.perf_counter() - began
+            result.steps = steps.records
+            if options.result_file is not None:
+                write_json(result, options.result_file)
+    return result
+
+
+def _build(
+    config: TrainingConfig,
+    settings: TrainerSettings,
+    options: Options,
+    telemetry: Telemetry,
+    reporter: ConsoleReporter,
+    steps: Steps,
+    stack: ExitStack,
+) -> Job:
+    interceptors = telemetry.client_interceptors()
+    features = FeatureClient(
+        settings.features_address,
+        actor=settings.actor,
+        interceptors=interceptors,
+        stream_timeout=settings.trainer_join_timeout_seconds,
+    )
+    registry = RegistryClient(settings.registry_address, actor=settings.actor, interceptors=interceptors)
+    return Job(
+        config,
+        stack.enter_context(features),
+        None if options.dry_run else stack.enter_context(registry),
+        steps,
+        reporter,
+        code_revision(options.config_file.parent),
+        installed_packages(),
+    )

@@ -1,0 +1,23 @@
+"""Where the job finds its servers, read from the environment once."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class TrainerSettings(BaseSettings):
+    """Every field can be set as PLUMBLINE_ + NAME."""
+
+    model_config = SettingsConfigDict(env_prefix="PLUMBLINE_", frozen=True, extra="ignore")
+
+    features_address: str = Field("localhost:7410", min_length=1, description="host:port of feature_service.")
+    registry_address: str = Field(
+        "localhost:7420", min_length=1, description="host:port of registry_service."
+    )
+    actor: str = Field("trainer", min_length=1, max_length=128, description="Who acts, kept in histories.")
+    trainer_otlp_endpoint: str | None = Field(
+        None, description="OTLP/gRPC collector for traces, as http://host:4317; unset: none are sent."
+    )
+    trainer_trace_sample_ratio: float = Field(1.0, ge=0, le=1, description="Share of jobs that are traced.")
+    trainer_join_timeout_seconds: float = Field(3600.0, gt=0, description="Longest wait for the features.")
