@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from plumbline.errors import PlumblineError
 from servicekit.interceptors import RequestInterceptor
 from servicekit.logs import configure_logging
-from servicekit.settings import ServerSettings
+from servicekit.settings import ServerSettings, print_settings_error
 from servicekit.telemetry import Telemetry, build_telemetry
 
 _log = logging.getLogger("plumbline.server")
@@ -63,8 +63,11 @@ class GrpcServer:
         self._health = health_aio.HealthServicer()
         self.port = 0
 
-    async def start(self) -> int:
-        """Listens and reports SERVING; returns the port. Raises StartupError when it is taken."""
+    async def start(self, *, serving: bool = True) -> int:
+        """Listens and returns the port. Raises StartupError when it is taken.
+
+        serving: what health answers until `set_serving` says otherwise.
+        """
         settings = self._settings
         for service in self._services:
             service.add_to(self._server)
@@ -78,8 +81,9 @@ class GrpcServer:
                 f"cannot listen on {settings.host}:{settings.port}: the port is taken or not allowed. "
                 f"Set {settings.port_variable} to a free port."
             ) from error
+        # Before the first probe can come: a server that is not ready must not look so for a moment.
+        await self.set_serving(serving)
         await self._server.start()
-        await self.set_serving(True)
         return self.port
 
     async def set_serving(self, serving: bool) -> None:
@@ -110,7 +114,7 @@ def run(name: str, load: Callable[[], SettingsT], build: Build[SettingsT]) -> in
     try:
         settings = load()
     except ValidationError as error:
-        _print_settings_error(name, error)
+        print_settings_error(name, error)
         return 2
     configure_logging(name, settings.log_level, settings.log_format)
     telemetry = build_telemetry(
@@ -158,10 +162,3 @@ def _start_metrics(settings: ServerSettings, telemetry: Telemetry) -> Any:
             f"Set {variable} to a free port."
         ) from error
     return server
-
-
-def _print_settings_error(name: str, error: ValidationError) -> None:
-    print(f"{name}: bad settings", file=sys.stderr)
-    for item in error.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"])
-        print(f"  {where.upper()}: {item['msg']} (value: {item['input']!r})", file=sys.stderr)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from plumbline.channel import MAX_MESSAGE_BYTES
@@ -43,3 +44,11 @@ class ServerSettings(BaseSettings):
     def port_variable(self) -> str:
         """The environment variable that sets the port, for messages to people."""
         return f"{self.model_config.get('env_prefix', '')}PORT"
+
+
+def print_settings_error(name: str, error: ValidationError) -> None:
+    """Tells people on stderr which settings of the program `name` are wrong, and how."""
+    print(f"{name}: bad settings", file=sys.stderr)
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"])
+        print(f"  {where.upper()}: {item['msg']} (value: {item['input']!r})", file=sys.stderr)
