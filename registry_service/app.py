@@ -1,0 +1,95 @@
+"""The composition root: opens the database and the artifact folder and puts the service on them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+from sqlalchemy import Engine
+
+from plumbline.registry.errors import DatabaseUnavailable
+from plumbline.registry.v1.model_registry_service_pb2 import DESCRIPTOR
+from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
+from registry_service.blobs import LocalBlobs
+from registry_service.changes import Changes
+from registry_service.repository.database import SqlDatabase, open_engine
+from registry_service.repository.migration import MigrationError, migrate
+from registry_service.servicers.calls import Calls
+from registry_service.servicers.registry import Registry
+from registry_service.settings import RegistrySettings
+from registry_service.threads import Threads
+from registry_service.transfers import Transfers
+from servicekit.server import Service, StartupError
+from servicekit.telemetry import Telemetry
+
+_log = logging.getLogger("plumbline.registry")
+
+_HOUSEKEEPING_SECONDS = 3600.0
+
+
+def utc_now() -> datetime:
+    """The present moment, zone-aware UTC."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncIterator[Sequence[Service]]:
+    """The service on a migrated database and a clean artifact folder. Raises StartupError."""
+    blobs = LocalBlobs(settings.artifacts_dir)
+    engine = await asyncio.to_thread(_open, settings, blobs)
+    database = SqlDatabase(engine, busy_seconds=settings.busy_seconds)
+    changes = Changes(database, utc_now)
+    transactions = Threads("database", settings.database_threads)
+    files = Threads("files", settings.file_threads)
+    servicer = Registry(
+        Calls(database, changes, transactions), Transfers(blobs, files, settings.max_file_bytes)
+    )
+    housekeeping = asyncio.create_task(_forget_old_requests(changes, transactions))
+    try:
+        yield [
+            Service(
+                DESCRIPTOR.services_by_name["ModelRegistryService"].full_name,
+                partial(add_ModelRegistryServiceServicer_to_server, servicer),
+            )
+        ]
+    finally:
+        housekeeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await housekeeping
+        for threads in (transactions, files):
+            await asyncio.to_thread(threads.close)
+        engine.dispose()
+
+
+def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
+    prefix = settings.model_config.get("env_prefix", "")
+    try:
+        engine = open_engine(
+            settings.database_url, pool_size=settings.database_threads, busy_seconds=settings.busy_seconds
+        )
+        migrate(engine)
+    except (ValueError, MigrationError) as error:
+        raise StartupError(f"{error}. Set {prefix}DATABASE_URL to a database that can be used.") from error
+    try:
+        blobs.prepare()
+    except OSError as error:
+        raise StartupError(
+            f"cannot keep artifacts in {settings.artifacts_dir}: {error.strerror}. "
+            f"Set {prefix}ARTIFACTS_DIR to a folder that can be written."
+        ) from error
+    return engine
+
+
+async def _forget_old_requests(changes: Changes, threads: Threads) -> None:
+    while True:
+        try:
+            count = await threads.run(changes.forget_old_requests)
+            _log.debug("forgot %d old request ids", count)
+        except DatabaseUnavailable:
+            _log.warning("old request ids could not be removed; trying again in an hour")
+        await asyncio.sleep(_HOUSEKEEPING_SECONDS)

@@ -1,0 +1,53 @@
+"""Each change is one transaction, and happens once however often it is asked for under one request id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from registry_service.domain import Act
+from registry_service.ports import Clock, Database, Request, Transaction
+from registry_service.validation import MAX_REQUEST_ID, Violations
+
+T = TypeVar("T")
+
+#: How long answers are kept by request id; the contract promises a day.
+KEEP_REQUESTS = timedelta(days=2)
+
+
+class Changes:
+    """Runs changes on a database."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database, self._clock = database, clock
+
+    def apply(self, request: Request, work: Callable[[Transaction, Act], bytes]) -> bytes:
+        """The answer `work` gives, or gave before under this request id of this caller and method.
+
+        Claim, change and answer are committed together; an error of `work` undoes all three, so that
+        the same id may be tried again. Without an id every request is a new one. Raises RequestIdReused.
+        """
+        found = Violations()
+        found.text("request_id", request.request_id, MAX_REQUEST_ID)
+        found.check()
+        with self._database.write() as transaction:
+            act = Act(request.principal, self._clock())
+            if not request.request_id:
+                return work(transaction, act)
+            before = transaction.requests.claim(request, act.time)
+            if before is not None:
+                return before
+            reply = work(transaction, act)
+            transaction.requests.answer(request, reply)
+            return reply
+
+    def make(self, actor: str, work: Callable[[Transaction, Act], T]) -> T:
+        """A change without a request id."""
+        with self._database.write() as transaction:
+            return work(transaction, Act(actor, self._clock()))
+
+    def forget_old_requests(self) -> int:
+        """Removes answers older than KEEP_REQUESTS; returns how many."""
+        with self._database.write() as transaction:
+            return transaction.requests.forget_before(self._clock() - KEEP_REQUESTS)

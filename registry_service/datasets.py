@@ -1,0 +1,51 @@
+"""Use cases of dataset snapshots. Each function is one transaction of its caller's."""
+
+from __future__ import annotations
+
+from plumbline.registry.errors import DatasetExists
+from registry_service.commands import RecordDataset
+from registry_service.domain import Act, Dataset
+from registry_service.ports import Transaction
+
+
+def record(transaction: Transaction, act: Act, command: RecordDataset) -> Dataset:
+    """The record, or the first record of the same snapshot; its display name and uri are the first's.
+
+    Raises DatasetExists when the digest is known with other facts: same content cannot have them.
+    """
+    given = command.dataset
+    recorded = transaction.datasets.add(given, act)
+    for field, before, now in _facts(recorded, given):
+        if before != now:
+            raise DatasetExists(
+                f"datasets/{given.digest} is recorded with {field} {before}, not {now}; the digest of a "
+                "snapshot must cover its content",
+                metadata={"dataset": f"datasets/{given.digest}", "field": field},
+            )
+    return recorded
+
+
+def get(transaction: Transaction, digest: str) -> Dataset:
+    """Raises DatasetNotFound."""
+    return transaction.datasets.get(digest)
+
+
+def list_page(transaction: Transaction, *, before: int | None, limit: int) -> list[Dataset]:
+    """Newest first, those with an id below `before`."""
+    return transaction.datasets.list(before=before, limit=limit)
+
+
+def _facts(first: Dataset, second: Dataset) -> list[tuple[str, object, object]]:
+    pairs: list[tuple[str, object, object]] = [
+        (name, getattr(first, name), getattr(second, name))
+        for name in (
+            "row_count",
+            "as_of_start",
+            "as_of_end",
+            "feature_service",
+            "feature_views",
+            "entity_digest",
+        )
+    ]
+    schemas = [[(field.name, field.type) for field in dataset.schema] for dataset in (first, second)]
+    return [*pairs, ("schema", schemas[0], schemas[1])]

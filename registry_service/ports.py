@@ -1,0 +1,289 @@
+"""What the use cases need from the outside: a database in transactions, and a place for bytes.
+
+The docstrings are the contract; one suite of tests holds every backend to it. Unless said otherwise,
+times are zone-aware UTC and a method sees and makes the changes of its own transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from registry_service.domain import (
+    Act,
+    Alias,
+    AliasEvent,
+    AliasRef,
+    CodeRevision,
+    Dataset,
+    Direction,
+    Evaluation,
+    KeyEdge,
+    Model,
+    ModelFile,
+    ModelVersion,
+    NodeKey,
+    RunState,
+    Signature,
+    TrainingRun,
+    VersionRef,
+)
+from registry_service.names import NodeName
+
+#: The present moment, zone-aware UTC.
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One change asked for. fingerprint: 64 hex digits over everything asked but the id."""
+
+    principal: str
+    method: str
+    request_id: str
+    fingerprint: str
+
+
+class RequestStore(Protocol):
+    """Answers given, by request id."""
+
+    def claim(self, request: Request, time: datetime) -> bytes | None:
+        """Takes the request id, or returns the answer given under it before.
+
+        Of transactions claiming one id at once, the later ones wait for the first to end. Raises
+        RequestIdReused when another request came under the id.
+        """
+
+    def answer(self, request: Request, reply: bytes) -> None:
+        """Keeps the answer of a claimed request."""
+
+    def forget_before(self, time: datetime) -> int:
+        """Removes requests claimed before a moment; returns how many."""
+
+
+class ModelStore(Protocol):
+    """Registered models."""
+
+    def add(self, name: str, description: str, tags: Mapping[str, str], time: datetime) -> Model:
+        """Raises ModelExists, also for an archived one."""
+
+    def get(self, name: str) -> Model:
+        """With the present aliases, by name. Raises ModelNotFound."""
+
+    def lock(self, name: str) -> Model:
+        """As `get`, and lets no other transaction change the model, its versions or its aliases until
+        this one ends. Every change below a model begins here, so changes never deadlock."""
+
+    def list(self, *, after: str | None, limit: int, archived: bool) -> list[Model]:
+        """By name (code points), those behind `after`; archived ones only if asked for."""
+
+    def update(
+        self,
+        model: Model,
+        *,
+        description: str,
+        tags: Mapping[str, str],
+        archive_time: datetime | None,
+        time: datetime,
+    ) -> Model:
+        """Writes these fields and gives the model its next revision."""
+
+    def next_number(self, model: Model, time: datetime) -> int:
+        """Takes the next version number: 1, 2, 3 … without gaps or repeats, whoever asks at once."""
+
+
+class VersionStore(Protocol):
+    """Model versions with their files, links and evaluations."""
+
+    def add(
+        self,
+        model: Model,
+        number: int,
+        *,
+        description: str,
+        tags: Mapping[str, str],
+        signature: Signature | None,
+        run: TrainingRun | None,
+        datasets: Sequence[Dataset],
+        act: Act,
+    ) -> ModelVersion:
+        """A DRAFT."""
+
+    def get(self, ref: VersionRef) -> ModelVersion:
+        """Raises ModelNotFound or VersionNotFound."""
+
+    def list(self, model: Model, *, before: int | None, limit: int) -> list[ModelVersion]:
+        """Greatest number first, those below `before`."""
+
+    def add_file(self, version: ModelVersion, file: ModelFile, time: datetime) -> None:
+        """Links stored bytes to a DRAFT under a new path."""
+
+    def finalize(self, version: ModelVersion, manifest_digest: str, time: datetime) -> ModelVersion:
+        """DRAFT → READY."""
+
+    def archive(self, version: ModelVersion, time: datetime) -> ModelVersion:
+        """→ ARCHIVED."""
+
+    def add_evaluation(self, version: ModelVersion, dataset: Dataset, evaluation: Evaluation) -> None:
+        """Evidence about a version; the version itself stays as it is."""
+
+
+class AliasStore(Protocol):
+    """Aliases and their history."""
+
+    def get(self, ref: AliasRef) -> Alias:
+        """The present holder. Raises ModelNotFound, or AliasNotFound when nobody holds it."""
+
+    def at(self, ref: AliasRef, moment: datetime) -> Alias:
+        """Who held it at a moment: by the last move not after it. Raises as `get`."""
+
+    def move(
+        self, model: Model, ref: AliasRef, version: ModelVersion | None, *, act: Act, reason: str
+    ) -> AliasEvent:
+        """Points the alias at a version, or at none, and writes the move to the history in the same
+        transaction. The moves of one alias have growing revisions and never falling times."""
+
+    def history(self, model: Model, alias: str | None, *, before: int | None, limit: int) -> list[AliasEvent]:
+        """Newest first, those with a sequence below `before`; of one alias or of all."""
+
+
+class RunStore(Protocol):
+    """Training runs."""
+
+    def add(
+        self,
+        name: str,
+        *,
+        display_name: str,
+        parameters: Mapping[str, str],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        seed: int,
+        code: CodeRevision | None,
+        environment_digest: str,
+        datasets: Sequence[Dataset],
+        act: Act,
+    ) -> TrainingRun:
+        """A RUNNING run."""
+
+    def get(self, name: str) -> TrainingRun:
+        """Raises RunNotFound."""
+
+    def lock(self, name: str) -> TrainingRun:
+        """As `get`, and lets no other transaction change it until this one ends."""
+
+    def list(self, *, before: int | None, limit: int) -> list[TrainingRun]:
+        """Newest first, those with an id below `before`."""
+
+    def log(
+        self,
+        run: TrainingRun,
+        *,
+        parameters: Mapping[str, str],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        datasets: Sequence[Dataset],
+    ) -> TrainingRun:
+        """Replaces the maps by these; adds the datasets that are new."""
+
+    def finish(self, run: TrainingRun, state: RunState, error: str, time: datetime) -> TrainingRun:
+        """RUNNING → FINISHED or FAILED."""
+
+
+class DatasetStore(Protocol):
+    """Dataset snapshots and the feature definitions they were read through."""
+
+    def add(self, dataset: Dataset, act: Act) -> Dataset:
+        """Records a snapshot, its feature definitions and their links; returns the first record when
+        the digest is known, also when another transaction records it at the same time."""
+
+    def get(self, digest: str) -> Dataset:
+        """Raises DatasetNotFound."""
+
+    def get_all(self, digests: Sequence[str]) -> list[Dataset]:
+        """In the order asked for. Raises DatasetNotFound for the first that is missing."""
+
+    def list(self, *, before: int | None, limit: int) -> list[Dataset]:
+        """Newest first, those with an id below `before`."""
+
+
+class LineageStore(Protocol):
+    """The graph the rows of the other stores form."""
+
+    def find(self, node: NodeName) -> NodeKey | None:
+        """The node of that name; None when nobody recorded it."""
+
+    def edges(self, nodes: Iterable[NodeKey], direction: Direction) -> list[KeyEdge]:
+        """Every edge from these nodes in a direction: to what they came from, or to what came from them."""
+
+    def describe(self, nodes: Iterable[NodeKey]) -> Mapping[NodeKey, tuple[str, str]]:
+        """The resource name of each, and a label for people."""
+
+
+class Transaction(Protocol):
+    """The stores as one transaction sees them."""
+
+    @property
+    def requests(self) -> RequestStore: ...
+    @property
+    def models(self) -> ModelStore: ...
+    @property
+    def versions(self) -> VersionStore: ...
+    @property
+    def aliases(self) -> AliasStore: ...
+    @property
+    def runs(self) -> RunStore: ...
+    @property
+    def datasets(self) -> DatasetStore: ...
+    @property
+    def lineage(self) -> LineageStore: ...
+
+
+class Database(Protocol):
+    """Opens transactions. Both kinds raise DatabaseUnavailable when the database cannot be reached, is
+    too busy, or gave the transaction up; then nothing was changed."""
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """One unchanging state of everything."""
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """Commits at the end of the block; an error inside it undoes everything."""
+
+
+class Incoming(Protocol):
+    """Bytes being received. Used by one thread at a time; `discard` may follow anything."""
+
+    def write(self, chunk: bytes) -> None:
+        """Adds bytes. Raises UploadSizeMismatch as soon as they are more than announced."""
+
+    def keep(self) -> None:
+        """Makes the bytes durable under their digest. Raises UploadSizeMismatch or
+        UploadDigestMismatch, and keeps nothing, when they are not the bytes announced."""
+
+    def discard(self) -> None:
+        """Removes what was received and not kept."""
+
+
+class Outgoing(Protocol):
+    """Bytes being read. Used by one thread at a time."""
+
+    def read(self) -> bytes:
+        """The next chunk, b"" at the end. Raises BlobCorrupt, before the last chunk is given out, when
+        the bytes are not the recorded ones."""
+
+    def close(self) -> None:
+        """Frees the file."""
+
+
+class BlobStore(Protocol):
+    """Immutable bytes by sha256."""
+
+    def receive(self, file: ModelFile) -> Incoming:
+        """Begins to take the bytes announced. Until they are kept, nobody sees them, and what a
+        crashed process left is removed by the next start."""
+
+    def open(self, file: ModelFile) -> Outgoing:
+        """Begins to read. Raises BlobCorrupt when nothing of the recorded size is stored."""

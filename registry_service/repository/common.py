@@ -1,0 +1,37 @@
+"""What the stores share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from registry_service.tables import Base
+
+T = TypeVar("T")
+
+# SQLite takes 32,766 parameters in a statement, PostgreSQL 65,535.
+_MOST_PARAMETERS = 10_000
+
+
+def insert_or_ignore(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Inserts the rows whose keys are new; returns how many. Waits for other transactions that are
+    inserting the same key."""
+    if not rows:
+        return 0
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    statement = insert(table.__table__).on_conflict_do_nothing()  # type: ignore[arg-type]
+    count = 0
+    for row in rows:
+        count += session.execute(statement.values(**row)).rowcount  # type: ignore[attr-defined]
+    return count
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """Lists short enough for the parameters of one statement."""
+    rest = iter(items)
+    while part := list(islice(rest, _MOST_PARAMETERS)):
+        yield part

@@ -1,0 +1,134 @@
+"""Dataset snapshots and feature definitions in SQL."""
+
+from __future__ import annotations
+
+import builtins
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from plumbline.registry.errors import DatasetNotFound
+from registry_service.domain import Act, Dataset, DefinitionRef
+from registry_service.repository.common import insert_or_ignore
+from registry_service.repository.versions import to_fields
+from registry_service.tables import (
+    DatasetRow,
+    DatasetViewRow,
+    FeatureServiceMemberRow,
+    FeatureServiceRow,
+    FeatureViewRow,
+)
+
+
+class SqlDatasets:
+    """`ports.DatasetStore`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, dataset: Dataset, act: Act) -> Dataset:
+        # In one order everywhere, so that two transactions recording the same views never deadlock.
+        views = {ref: self._definition(FeatureViewRow, ref) for ref in sorted(dataset.feature_views, key=str)}
+        service_id = (
+            None
+            if dataset.feature_service is None
+            else self._definition(FeatureServiceRow, dataset.feature_service)
+        )
+        row = {
+            "digest": dataset.digest,
+            "display_name": dataset.display_name,
+            "row_count": dataset.row_count,
+            "schema": [asdict(field) for field in dataset.schema],
+            "as_of_start": dataset.as_of_start,
+            "as_of_end": dataset.as_of_end,
+            "feature_service_id": service_id,
+            "entity_digest": dataset.entity_digest,
+            "uri": dataset.uri,
+            "create_time": act.time,
+            "actor": act.actor,
+        }
+        if not insert_or_ignore(self._session, DatasetRow, [row]):
+            return self.get(dataset.digest)
+        dataset_id = self._session.scalars(
+            select(DatasetRow.id).where(DatasetRow.digest == dataset.digest)
+        ).one()
+        links = [
+            {"dataset_id": dataset_id, "view_id": views[ref], "position": position}
+            for position, ref in enumerate(dataset.feature_views)
+        ]
+        insert_or_ignore(self._session, DatasetViewRow, links)
+        if service_id is not None:
+            members = [{"service_id": service_id, "view_id": view_id} for view_id in views.values()]
+            insert_or_ignore(self._session, FeatureServiceMemberRow, members)
+        return self.get(dataset.digest)
+
+    def get(self, digest: str) -> Dataset:
+        return self.get_all([digest])[0]
+
+    def get_all(self, digests: Sequence[str]) -> builtins.list[Dataset]:
+        rows = self._session.scalars(select(DatasetRow).where(DatasetRow.digest.in_(digests))).all()
+        found = {dataset.digest: dataset for dataset in self._datasets(rows)}
+        for digest in digests:
+            if digest not in found:
+                raise DatasetNotFound(
+                    f"there is no dataset {digest!r}; record it first", metadata={"dataset": digest}
+                )
+        return [found[digest] for digest in digests]
+
+    def list(self, *, before: int | None, limit: int) -> builtins.list[Dataset]:
+        statement = select(DatasetRow).order_by(DatasetRow.id.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(DatasetRow.id < before)
+        return self._datasets(self._session.scalars(statement).all())
+
+    def _definition(self, table: type[FeatureServiceRow | FeatureViewRow], ref: DefinitionRef) -> int:
+        insert_or_ignore(self._session, table, [asdict(ref)])
+        return self._session.scalars(
+            select(table.id).where(
+                table.project == ref.project, table.name == ref.name, table.digest == ref.digest
+            )
+        ).one()
+
+    def _datasets(self, rows: Sequence[DatasetRow]) -> builtins.list[Dataset]:
+        views: defaultdict[int, list[DefinitionRef]] = defaultdict(list)
+        linked = (
+            select(DatasetViewRow.dataset_id, FeatureViewRow)
+            .join(FeatureViewRow, FeatureViewRow.id == DatasetViewRow.view_id)
+            .where(DatasetViewRow.dataset_id.in_([row.id for row in rows]))
+            .order_by(DatasetViewRow.position)
+        )
+        for dataset_id, view in self._session.execute(linked).tuples():
+            views[dataset_id].append(_ref(view))
+        services = {
+            service.id: _ref(service)
+            for service in self._session.scalars(
+                select(FeatureServiceRow).where(
+                    FeatureServiceRow.id.in_([row.feature_service_id for row in rows])
+                )
+            )
+        }
+        return [
+            Dataset(
+                digest=row.digest,
+                display_name=row.display_name,
+                row_count=row.row_count,
+                schema=to_fields(row.schema),
+                as_of_start=row.as_of_start,
+                as_of_end=row.as_of_end,
+                feature_service=services.get(row.feature_service_id or 0),
+                feature_views=tuple(views[row.id]),
+                entity_digest=row.entity_digest,
+                uri=row.uri,
+                id=row.id,
+                create_time=row.create_time,
+                actor=row.actor,
+            )
+            for row in rows
+        ]
+
+
+def _ref(row: FeatureServiceRow | FeatureViewRow) -> DefinitionRef:
+    return DefinitionRef(row.project, row.name, row.digest)

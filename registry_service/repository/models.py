@@ -1,0 +1,133 @@
+"""Models in SQL."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from plumbline.registry.errors import ModelExists, ModelNotFound
+from registry_service.domain import Alias, AliasRef, Model, VersionRef
+from registry_service.repository.common import insert_or_ignore
+from registry_service.tables import AliasRow, ModelRow, VersionRow
+
+
+class SqlModels:
+    """`ports.ModelStore`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, name: str, description: str, tags: Mapping[str, str], time: datetime) -> Model:
+        row = {
+            "name": name,
+            "description": description,
+            "tags": dict(tags),
+            "latest_version": 0,
+            "revision": 1,
+            "create_time": time,
+            "update_time": time,
+        }
+        if not insert_or_ignore(self._session, ModelRow, [row]):
+            raise ModelExists(
+                f"a model named {name!r} exists already; choose another name or use that one",
+                metadata={"model": name},
+            )
+        return self.get(name)
+
+    def get(self, name: str) -> Model:
+        row = self._session.scalars(select(ModelRow).where(ModelRow.name == name)).one_or_none()
+        return self._one(row, name)
+
+    def lock(self, name: str) -> Model:
+        statement = select(ModelRow).where(ModelRow.name == name).with_for_update()
+        return self._one(self._session.scalars(statement).one_or_none(), name)
+
+    def list(self, *, after: str | None, limit: int, archived: bool) -> builtins.list[Model]:
+        statement = select(ModelRow).order_by(ModelRow.name).limit(limit)
+        if after is not None:
+            statement = statement.where(ModelRow.name > after)
+        if not archived:
+            statement = statement.where(ModelRow.archive_time.is_(None))
+        return self._models(self._session.scalars(statement).all())
+
+    def update(
+        self,
+        model: Model,
+        *,
+        description: str,
+        tags: Mapping[str, str],
+        archive_time: datetime | None,
+        time: datetime,
+    ) -> Model:
+        self._session.execute(
+            update(ModelRow)
+            .where(ModelRow.id == model.id)
+            .values(
+                description=description,
+                tags=dict(tags),
+                archive_time=archive_time,
+                update_time=time,
+                revision=ModelRow.revision + 1,
+            )
+            .execution_options(synchronize_session=False)
+        )
+        return self.get(model.name)
+
+    def next_number(self, model: Model, time: datetime) -> int:
+        return self._session.execute(
+            update(ModelRow)
+            .where(ModelRow.id == model.id)
+            .values(
+                latest_version=ModelRow.latest_version + 1, revision=ModelRow.revision + 1, update_time=time
+            )
+            .returning(ModelRow.latest_version)
+            .execution_options(synchronize_session=False)
+        ).scalar_one()
+
+    def _one(self, row: ModelRow | None, name: str) -> Model:
+        if row is None:
+            raise ModelNotFound(f"there is no model {name!r}", metadata={"model": name})
+        return self._models([row])[0]
+
+    def _models(self, rows: Sequence[ModelRow]) -> builtins.list[Model]:
+        aliases: dict[int, builtins.list[Alias]] = {row.id: [] for row in rows}
+        names = {row.id: row.name for row in rows}
+        found = self._session.execute(
+            select(AliasRow, VersionRow.number)
+            .join(VersionRow, VersionRow.id == AliasRow.version_id)
+            .where(AliasRow.model_id.in_(names))
+            .order_by(AliasRow.name)
+        )
+        for alias, number in found:
+            aliases[alias.model_id].append(to_alias(alias, names[alias.model_id], number))
+        return [
+            Model(
+                id=row.id,
+                name=row.name,
+                description=row.description,
+                tags=row.tags,
+                create_time=row.create_time,
+                update_time=row.update_time,
+                archive_time=row.archive_time,
+                latest_version=row.latest_version,
+                revision=row.revision,
+                aliases=tuple(aliases[row.id]),
+            )
+            for row in rows
+        ]
+
+
+def to_alias(row: AliasRow, model: str, number: int) -> Alias:
+    """An alias row that points at a version of the model."""
+    return Alias(
+        ref=AliasRef(model, row.name),
+        version=VersionRef(model, number),
+        revision=row.revision,
+        actor=row.actor,
+        reason=row.reason,
+        update_time=row.update_time,
+    )

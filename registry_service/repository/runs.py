@@ -1,0 +1,161 @@
+"""Training runs in SQL."""
+
+from __future__ import annotations
+
+import builtins
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
+
+from plumbline.registry.errors import RunNotFound
+from registry_service.domain import Act, CodeRevision, Dataset, RunState, TrainingRun
+from registry_service.repository.common import insert_or_ignore
+from registry_service.tables import CodeRow, DatasetRow, RunDatasetRow, RunRow
+
+
+class SqlRuns:
+    """`ports.RunStore`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(
+        self,
+        name: str,
+        *,
+        display_name: str,
+        parameters: Mapping[str, str],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        seed: int,
+        code: CodeRevision | None,
+        environment_digest: str,
+        datasets: Sequence[Dataset],
+        act: Act,
+    ) -> TrainingRun:
+        run_id = self._session.execute(
+            insert(RunRow)
+            .values(
+                name=name,
+                display_name=display_name,
+                state=RunState.RUNNING,
+                parameters=dict(parameters),
+                metrics=dict(metrics),
+                tags=dict(tags),
+                seed=seed,
+                code_id=self._code(code),
+                has_code=code is not None,
+                code_repository=code.repository if code else "",
+                code_dirty=code.dirty if code else False,
+                environment_digest=environment_digest,
+                start_time=act.time,
+                error="",
+                actor=act.actor,
+                revision=1,
+            )
+            .returning(RunRow.id)
+        ).scalar_one()
+        self._link(run_id, datasets)
+        return self.get(name)
+
+    def get(self, name: str) -> TrainingRun:
+        return self._one(name, self._session.scalars(select(RunRow).where(RunRow.name == name)).one_or_none())
+
+    def lock(self, name: str) -> TrainingRun:
+        statement = select(RunRow).where(RunRow.name == name).with_for_update()
+        return self._one(name, self._session.scalars(statement).one_or_none())
+
+    def list(self, *, before: int | None, limit: int) -> builtins.list[TrainingRun]:
+        statement = select(RunRow).order_by(RunRow.id.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(RunRow.id < before)
+        return self._runs(self._session.scalars(statement).all())
+
+    def log(
+        self,
+        run: TrainingRun,
+        *,
+        parameters: Mapping[str, str],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        datasets: Sequence[Dataset],
+    ) -> TrainingRun:
+        self._change(run, parameters=dict(parameters), metrics=dict(metrics), tags=dict(tags))
+        self._link(run.id, datasets)
+        return self.get(run.name)
+
+    def finish(self, run: TrainingRun, state: RunState, error: str, time: datetime) -> TrainingRun:
+        self._change(run, state=state, error=error, end_time=max(time, run.start_time))
+        return self.get(run.name)
+
+    def _change(self, run: TrainingRun, **values: Any) -> None:
+        self._session.execute(
+            update(RunRow)
+            .where(RunRow.id == run.id)
+            .values(revision=RunRow.revision + 1, **values)
+            .execution_options(synchronize_session=False)
+        )
+
+    def _code(self, code: CodeRevision | None) -> int | None:
+        if code is None or not code.commit:
+            return None
+        row = {"commit_id": code.commit, "repository": code.repository}
+        insert_or_ignore(self._session, CodeRow, [row])
+        return self._session.scalars(select(CodeRow.id).where(CodeRow.commit_id == code.commit)).one()
+
+    def _link(self, run_id: int, datasets: Sequence[Dataset]) -> None:
+        taken = self._session.scalar(
+            select(func.count()).select_from(RunDatasetRow).where(RunDatasetRow.run_id == run_id)
+        )
+        links = [
+            {"run_id": run_id, "dataset_id": dataset.id, "position": (taken or 0) + position}
+            for position, dataset in enumerate(datasets)
+        ]
+        insert_or_ignore(self._session, RunDatasetRow, links)
+
+    def _one(self, name: str, row: RunRow | None) -> TrainingRun:
+        if row is None:
+            raise RunNotFound(f"there is no run {name!r}", metadata={"run": name})
+        return self._runs([row])[0]
+
+    def _runs(self, rows: Sequence[RunRow]) -> builtins.list[TrainingRun]:
+        datasets: defaultdict[int, list[str]] = defaultdict(list)
+        links = (
+            select(RunDatasetRow.run_id, DatasetRow.digest)
+            .join(DatasetRow, DatasetRow.id == RunDatasetRow.dataset_id)
+            .where(RunDatasetRow.run_id.in_([row.id for row in rows]))
+            .order_by(RunDatasetRow.position)
+        )
+        for run_id, digest in self._session.execute(links).tuples():
+            datasets[run_id].append(digest)
+        codes = select(CodeRow.id, CodeRow.commit_id).where(
+            CodeRow.id.in_([row.code_id for row in rows if row.code_id is not None])
+        )
+        commits = dict(self._session.execute(codes).tuples().all())
+        return [
+            TrainingRun(
+                id=row.id,
+                name=row.name,
+                display_name=row.display_name,
+                state=RunState(row.state),
+                parameters=row.parameters,
+                metrics={name: float(value) for name, value in row.metrics.items()},
+                tags=row.tags,
+                seed=row.seed,
+                code=CodeRevision(row.code_repository, commits.get(row.code_id or 0, ""), row.code_dirty)
+                if row.has_code
+                else None,
+                environment_digest=row.environment_digest,
+                datasets=tuple(datasets[row.id]),
+                start_time=row.start_time,
+                end_time=row.end_time,
+                error=row.error,
+                actor=row.actor,
+                revision=row.revision,
+            )
+            for row in rows
+        ]

@@ -1,0 +1,262 @@
+"""Model versions in SQL."""
+
+from __future__ import annotations
+
+import builtins
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from plumbline.registry.errors import ModelNotFound, VersionNotFound
+from registry_service.domain import (
+    Act,
+    Dataset,
+    Evaluation,
+    Field,
+    InputSource,
+    Model,
+    ModelFile,
+    ModelInput,
+    ModelVersion,
+    Signature,
+    TrainingRun,
+    VersionRef,
+    VersionState,
+)
+from registry_service.repository.common import insert_or_ignore
+from registry_service.tables import (
+    AliasRow,
+    BlobRow,
+    DatasetRow,
+    EvaluationRow,
+    FileRow,
+    ModelRow,
+    RunRow,
+    VersionDatasetRow,
+    VersionRow,
+)
+
+
+class SqlVersions:
+    """`ports.VersionStore`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(
+        self,
+        model: Model,
+        number: int,
+        *,
+        description: str,
+        tags: Mapping[str, str],
+        signature: Signature | None,
+        run: TrainingRun | None,
+        datasets: Sequence[Dataset],
+        act: Act,
+    ) -> ModelVersion:
+        version_id = self._session.execute(
+            insert(VersionRow)
+            .values(
+                model_id=model.id,
+                number=number,
+                state=VersionState.DRAFT,
+                description=description,
+                tags=dict(tags),
+                signature=None if signature is None else asdict(signature),
+                run_id=None if run is None else run.id,
+                manifest_digest="",
+                create_time=act.time,
+                actor=act.actor,
+                revision=1,
+            )
+            .returning(VersionRow.id)
+        ).scalar_one()
+        links = [
+            {"version_id": version_id, "dataset_id": dataset.id, "position": position}
+            for position, dataset in enumerate(datasets)
+        ]
+        if links:
+            self._session.execute(insert(VersionDatasetRow), links)
+        return self.get(VersionRef(model.name, number))
+
+    def get(self, ref: VersionRef) -> ModelVersion:
+        row = self._session.scalars(
+            select(VersionRow)
+            .join(ModelRow, ModelRow.id == VersionRow.model_id)
+            .where(ModelRow.name == ref.model, VersionRow.number == ref.number)
+        ).one_or_none()
+        if row is not None:
+            return self._versions([row], ref.model)[0]
+        if self._session.scalar(select(ModelRow.id).where(ModelRow.name == ref.model)) is None:
+            raise ModelNotFound(f"there is no model {ref.model!r}", metadata={"model": ref.model})
+        raise VersionNotFound(
+            f"model {ref.model!r} has no version {ref.number}",
+            metadata={"model": ref.model, "version": str(ref.number)},
+        )
+
+    def list(self, model: Model, *, before: int | None, limit: int) -> builtins.list[ModelVersion]:
+        statement = (
+            select(VersionRow)
+            .where(VersionRow.model_id == model.id)
+            .order_by(VersionRow.number.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            statement = statement.where(VersionRow.number < before)
+        return self._versions(self._session.scalars(statement).all(), model.name)
+
+    def add_file(self, version: ModelVersion, file: ModelFile, time: datetime) -> None:
+        blob = {"sha256": file.sha256, "size_bytes": file.size_bytes, "create_time": time}
+        insert_or_ignore(self._session, BlobRow, [blob])
+        self._session.execute(
+            insert(FileRow).values(
+                version_id=version.id,
+                path=file.path,
+                sha256=file.sha256,
+                media_type=file.media_type,
+                create_time=time,
+            )
+        )
+        self._change(version)
+
+    def finalize(self, version: ModelVersion, manifest_digest: str, time: datetime) -> ModelVersion:
+        self._change(version, state=VersionState.READY, manifest_digest=manifest_digest, finalize_time=time)
+        return self.get(version.ref)
+
+    def archive(self, version: ModelVersion, time: datetime) -> ModelVersion:
+        self._change(version, state=VersionState.ARCHIVED, archive_time=time)
+        return self.get(version.ref)
+
+    def add_evaluation(self, version: ModelVersion, dataset: Dataset, evaluation: Evaluation) -> None:
+        self._session.execute(
+            insert(EvaluationRow).values(
+                version_id=version.id,
+                dataset_id=dataset.id,
+                split=evaluation.split,
+                metrics=dict(evaluation.metrics),
+                create_time=evaluation.create_time,
+                actor=evaluation.actor,
+            )
+        )
+
+    def _change(self, version: ModelVersion, **values: Any) -> None:
+        self._session.execute(
+            update(VersionRow)
+            .where(VersionRow.id == version.id)
+            .values(revision=VersionRow.revision + 1, **values)
+            .execution_options(synchronize_session=False)
+        )
+
+    def _versions(self, rows: Sequence[VersionRow], model: str) -> builtins.list[ModelVersion]:
+        ids = [row.id for row in rows]
+        runs = self._runs(rows)
+        datasets, files = self._datasets(ids), self._files(ids)
+        evaluations, aliases = self._evaluations(ids), self._aliases(ids)
+        return [
+            ModelVersion(
+                id=row.id,
+                ref=VersionRef(model, row.number),
+                state=VersionState(row.state),
+                description=row.description,
+                tags=row.tags,
+                signature=None if row.signature is None else to_signature(row.signature),
+                run=runs.get(row.run_id or 0, ""),
+                datasets=tuple(datasets[row.id]),
+                files=tuple(files[row.id]),
+                manifest_digest=row.manifest_digest,
+                evaluations=tuple(evaluations[row.id]),
+                aliases=tuple(aliases[row.id]),
+                create_time=row.create_time,
+                finalize_time=row.finalize_time,
+                revision=row.revision,
+                actor=row.actor,
+            )
+            for row in rows
+        ]
+
+    def _runs(self, rows: Sequence[VersionRow]) -> dict[int, str]:
+        ids = [row.run_id for row in rows if row.run_id is not None]
+        return dict(
+            self._session.execute(select(RunRow.id, RunRow.name).where(RunRow.id.in_(ids))).tuples().all()
+        )
+
+    def _datasets(self, ids: Sequence[int]) -> defaultdict[int, builtins.list[str]]:
+        found: defaultdict[int, list[str]] = defaultdict(list)
+        statement = (
+            select(VersionDatasetRow.version_id, DatasetRow.digest)
+            .join(DatasetRow, DatasetRow.id == VersionDatasetRow.dataset_id)
+            .where(VersionDatasetRow.version_id.in_(ids))
+            .order_by(VersionDatasetRow.position)
+        )
+        for version_id, digest in self._session.execute(statement).tuples():
+            found[version_id].append(digest)
+        return found
+
+    def _files(self, ids: Sequence[int]) -> defaultdict[int, builtins.list[ModelFile]]:
+        found: defaultdict[int, list[ModelFile]] = defaultdict(list)
+        statement = (
+            select(FileRow, BlobRow.size_bytes)
+            .join(BlobRow, BlobRow.sha256 == FileRow.sha256)
+            .where(FileRow.version_id.in_(ids))
+            .order_by(FileRow.path)
+        )
+        for row, size in self._session.execute(statement).tuples():
+            found[row.version_id].append(ModelFile(row.path, row.sha256, size, row.media_type))
+        return found
+
+    def _evaluations(self, ids: Sequence[int]) -> defaultdict[int, builtins.list[Evaluation]]:
+        found: defaultdict[int, list[Evaluation]] = defaultdict(list)
+        statement = (
+            select(EvaluationRow, DatasetRow.digest)
+            .join(DatasetRow, DatasetRow.id == EvaluationRow.dataset_id)
+            .where(EvaluationRow.version_id.in_(ids))
+            .order_by(EvaluationRow.id)
+        )
+        for row, digest in self._session.execute(statement).tuples():
+            metrics = {name: float(value) for name, value in row.metrics.items()}
+            found[row.version_id].append(Evaluation(digest, row.split, metrics, row.create_time, row.actor))
+        return found
+
+    def _aliases(self, ids: Sequence[int]) -> defaultdict[int, builtins.list[str]]:
+        found: defaultdict[int, list[str]] = defaultdict(list)
+        statement = (
+            select(AliasRow.version_id, AliasRow.name)
+            .where(AliasRow.version_id.in_(ids))
+            .order_by(AliasRow.name)
+        )
+        for version_id, name in self._session.execute(statement).tuples():
+            if version_id is not None:
+                found[version_id].append(name)
+        return found
+
+
+def to_signature(document: Mapping[str, Any]) -> Signature:
+    """The signature behind the document that `asdict` made of it."""
+    return Signature(
+        inputs=tuple(
+            ModelInput(
+                name=item["name"],
+                type=item["type"],
+                source=InputSource(item["source"]),
+                feature_reference=item["feature_reference"],
+                categories=tuple(item["categories"]),
+            )
+            for item in document["inputs"]
+        ),
+        outputs=to_fields(document["outputs"]),
+        feature_service=document["feature_service"],
+        feature_service_digest=document["feature_service_digest"],
+        join_keys=to_fields(document["join_keys"]),
+        request_data=to_fields(document["request_data"]),
+    )
+
+
+def to_fields(documents: Sequence[Mapping[str, Any]]) -> tuple[Field, ...]:
+    """The fields behind documents that `asdict` made of them."""
+    return tuple(Field(**document) for document in documents)

@@ -1,0 +1,84 @@
+"""Use cases of training runs. Each function is one transaction of its caller's."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+
+from plumbline.registry.errors import RunEnded
+from registry_service.commands import FinishRun, LogRun, StartRun
+from registry_service.domain import Act, RunState, TrainingRun
+from registry_service.ports import Transaction
+from registry_service.validation import MAX_METRICS, MAX_PARAMETERS, MAX_TAGS, Violations
+
+
+def start(transaction: Transaction, act: Act, command: StartRun) -> TrainingRun:
+    """A RUNNING run under a new id. Raises DatasetNotFound."""
+    return transaction.runs.add(
+        uuid.uuid4().hex,
+        display_name=command.display_name,
+        parameters=command.parameters,
+        metrics=command.metrics,
+        tags=command.tags,
+        seed=command.seed,
+        code=command.code,
+        environment_digest=command.environment_digest,
+        datasets=transaction.datasets.get_all(command.datasets),
+        act=act,
+    )
+
+
+def get(transaction: Transaction, name: str) -> TrainingRun:
+    """Raises RunNotFound."""
+    return transaction.runs.get(name)
+
+
+def list_page(transaction: Transaction, *, before: int | None, limit: int) -> list[TrainingRun]:
+    """Newest first, those with an id below `before`."""
+    return transaction.runs.list(before=before, limit=limit)
+
+
+def log(transaction: Transaction, _act: Act, command: LogRun) -> TrainingRun:
+    """Adds to a RUNNING run. A metric or tag logged again takes the new value; a parameter, being what
+    the run was started with, must keep its own. Raises RunNotFound, RunEnded, DatasetNotFound,
+    InvalidField."""
+    run = transaction.runs.lock(command.run)
+    _check_running(run)
+    parameters = {**run.parameters, **command.parameters}
+    metrics = {**run.metrics, **command.metrics}
+    tags = {**run.tags, **command.tags}
+    found = Violations()
+    _check_unchanged(found, run.parameters, command.parameters)
+    found.count("parameters", list(parameters), MAX_PARAMETERS)
+    found.count("metrics", list(metrics), MAX_METRICS)
+    found.count("tags", list(tags), MAX_TAGS)
+    found.check()
+    new = [digest for digest in dict.fromkeys(command.datasets) if digest not in run.datasets]
+    return transaction.runs.log(
+        run,
+        parameters=parameters,
+        metrics=metrics,
+        tags=tags,
+        datasets=transaction.datasets.get_all(new),
+    )
+
+
+def finish(transaction: Transaction, act: Act, command: FinishRun) -> TrainingRun:
+    """RUNNING → FINISHED or FAILED. Raises RunNotFound, RunEnded."""
+    run = transaction.runs.lock(command.run)
+    _check_running(run)
+    return transaction.runs.finish(run, command.state or RunState.FAILED, command.error, act.time)
+
+
+def _check_running(run: TrainingRun) -> None:
+    if run.state is not RunState.RUNNING:
+        raise RunEnded(
+            f"runs/{run.name} is {run.state}; start a new run",
+            metadata={"run": f"runs/{run.name}", "state": run.state.value},
+        )
+
+
+def _check_unchanged(found: Violations, before: Mapping[str, str], given: Mapping[str, str]) -> None:
+    for key, value in given.items():
+        if before.get(key, value) != value:
+            found.add(f"parameters[{key}]", f"is {value!r}, but was logged as {before[key]!r} before")

@@ -1,0 +1,87 @@
+# ruff: noqa: N802 - methods are named as in the contract
+"""Methods about models and aliases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plumbline.registry.v1 import model_registry_service_pb2 as pb
+from plumbline.registry.v1 import resources_pb2 as res
+from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
+from registry_service import aliases, models, names
+from registry_service.codec import models as codec
+from registry_service.codec.values import from_timestamp
+from registry_service.servicers.calls import Calls, Page
+
+
+class ModelMethods(ModelRegistryServiceServicer):
+    """CreateModel to ArchiveModel."""
+
+    _calls: Calls
+
+    async def CreateModel(self, request: pb.CreateModelRequest, context: Any) -> res.Model:
+        command = codec.create_model(request)
+        return await self._calls.change(
+            request, res.Model, lambda tx, act: codec.to_model(models.create(tx, act, command))
+        )
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> res.Model:
+        name = names.model("name", request.name)
+        return codec.to_model(await self._calls.read(lambda tx: models.get(tx, name)))
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
+        page = Page(request, request.page_size, request.page_token, (str,))
+        after = page.after[0] if page.after else None
+        found = await self._calls.read(
+            lambda tx: models.list_page(tx, after=after, limit=page.limit, archived=request.show_archived)
+        )
+        items, token = page.cut(found, codec.to_model, lambda model: (model.name,))
+        return pb.ListModelsResponse(models=items, next_page_token=token)
+
+    async def UpdateModel(self, request: pb.UpdateModelRequest, context: Any) -> res.Model:
+        command = codec.update_model(request)
+        return await self._calls.change(
+            request, res.Model, lambda tx, act: codec.to_model(models.update(tx, act, command))
+        )
+
+    async def ArchiveModel(self, request: pb.ArchiveModelRequest, context: Any) -> res.Model:
+        name = names.model("name", request.name)
+        return await self._calls.change(
+            request, res.Model, lambda tx, act: codec.to_model(models.archive(tx, act, name, request.etag))
+        )
+
+
+class AliasMethods(ModelRegistryServiceServicer):
+    """SetAlias to ListAliasHistory."""
+
+    _calls: Calls
+
+    async def SetAlias(self, request: pb.SetAliasRequest, context: Any) -> res.Alias:
+        command = codec.set_alias(request)
+        return await self._calls.change(
+            request, res.Alias, lambda tx, act: codec.to_alias(aliases.set_alias(tx, act, command))
+        )
+
+    async def ClearAlias(self, request: pb.ClearAliasRequest, context: Any) -> res.AliasEvent:
+        command = codec.clear_alias(request)
+        return await self._calls.change(
+            request, res.AliasEvent, lambda tx, act: codec.to_event(aliases.clear(tx, act, command))
+        )
+
+    async def ResolveAlias(self, request: pb.ResolveAliasRequest, context: Any) -> pb.ResolveAliasResponse:
+        ref = names.alias("name", request.name)
+        as_of = from_timestamp("as_of", request.as_of) if request.HasField("as_of") else None
+        alias, version = await self._calls.read(lambda tx: aliases.resolve(tx, ref, as_of))
+        return pb.ResolveAliasResponse(alias=codec.to_alias(alias), version=codec.to_version(version))
+
+    async def ListAliasHistory(
+        self, request: pb.ListAliasHistoryRequest, context: Any
+    ) -> pb.ListAliasHistoryResponse:
+        parent = names.model_or_alias("parent", request.parent)
+        page = Page(request, request.page_size, request.page_token, (int,))
+        before = page.after[0] if page.after else None
+        found = await self._calls.read(
+            lambda tx: aliases.history_page(tx, parent, before=before, limit=page.limit)
+        )
+        items, token = page.cut(found, codec.to_event, lambda event: (event.sequence,))
+        return pb.ListAliasHistoryResponse(events=items, next_page_token=token)

@@ -1,0 +1,55 @@
+# ruff: noqa: N802 - methods are named as in the contract
+"""Methods about versions and their files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plumbline.registry.v1 import model_registry_service_pb2 as pb
+from plumbline.registry.v1 import resources_pb2 as res
+from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
+from registry_service import names, versions
+from registry_service.codec import models as codec
+from registry_service.servicers.calls import Calls, Page
+
+
+class VersionMethods(ModelRegistryServiceServicer):
+    """CreateVersion to ArchiveVersion."""
+
+    _calls: Calls
+
+    async def CreateVersion(self, request: pb.CreateVersionRequest, context: Any) -> res.ModelVersion:
+        command = codec.create_version(request)
+        return await self._calls.change(
+            request, res.ModelVersion, lambda tx, act: codec.to_version(versions.create(tx, act, command))
+        )
+
+    async def FinalizeVersion(self, request: pb.FinalizeVersionRequest, context: Any) -> res.ModelVersion:
+        ref = names.version("name", request.name)
+        return await self._calls.change(
+            request,
+            res.ModelVersion,
+            lambda tx, act: codec.to_version(versions.finalize(tx, act, ref, request.etag)),
+        )
+
+    async def GetVersion(self, request: pb.GetVersionRequest, context: Any) -> res.ModelVersion:
+        ref = names.version_or_alias("name", request.name)
+        return codec.to_version(await self._calls.read(lambda tx: versions.get(tx, ref)))
+
+    async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
+        model = names.model("parent", request.parent)
+        page = Page(request, request.page_size, request.page_token, (int,))
+        before = page.after[0] if page.after else None
+        found = await self._calls.read(
+            lambda tx: versions.list_page(tx, model, before=before, limit=page.limit)
+        )
+        items, token = page.cut(found, codec.to_version, lambda version: (version.ref.number,))
+        return pb.ListVersionsResponse(versions=items, next_page_token=token)
+
+    async def ArchiveVersion(self, request: pb.ArchiveVersionRequest, context: Any) -> res.ModelVersion:
+        ref = names.version("name", request.name)
+        return await self._calls.change(
+            request,
+            res.ModelVersion,
+            lambda tx, act: codec.to_version(versions.archive(tx, act, ref, request.etag)),
+        )

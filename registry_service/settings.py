@@ -1,0 +1,53 @@
+"""Settings of registry_service, from PLUMBLINE_REGISTRY_… variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from servicekit.settings import ServerSettings
+
+_GIB = 1024**3
+
+
+class RegistrySettings(ServerSettings):
+    """Every field has a default that works on one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="PLUMBLINE_REGISTRY_", frozen=True, extra="ignore")
+
+    port: int = Field(7420, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    metrics_port: int | None = Field(
+        7421, ge=0, le=65535, description="Port of the Prometheus page /metrics."
+    )
+    database_url: str = Field(
+        "sqlite:///.plumbline/registry/registry.db",
+        description="sqlite:///file.db, or postgresql://user:password@host/database.",
+        repr=False,
+    )
+    artifacts_dir: Path = Field(
+        Path(".plumbline/registry/artifacts"), description="Folder of the artifact bytes, by sha256."
+    )
+    max_file_bytes: int = Field(
+        16 * _GIB, ge=1, le=16 * _GIB, description="Largest file that may be uploaded."
+    )
+    database_threads: int = Field(
+        8, ge=1, le=64, description="Transactions at once, and connections to the database."
+    )
+    file_threads: int = Field(4, ge=1, le=64, description="File reads and writes at once.")
+    busy_seconds: float = Field(
+        10.0, gt=0, description="How long to wait for the database before answering UNAVAILABLE."
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        scheme = value.partition("://")[0].partition("+")[0]
+        if scheme not in ("sqlite", "postgresql"):
+            raise ValueError("use sqlite:///path/to/file.db or postgresql://user:password@host/database")
+        if scheme == "sqlite" and not value.partition(":///")[2].strip("/"):
+            raise ValueError(
+                "name a file, as in sqlite:///path/to/file.db; the registry is not kept in memory"
+            )
+        return value
