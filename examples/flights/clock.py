@@ -80,3 +80,10 @@ def clock_shown(instant: pd.Series, zone: pd.Series) -> pd.Series:
         local = instant.iloc[rows].dt.tz_convert(str(name))
         shown[rows] = local.dt.hour * 60 + local.dt.minute
     return pd.Series(shown, index=instant.index)
+
+
+def changed_before(instant: pd.Series, zone: pd.Series, within: pd.Timedelta) -> pd.Series:
+    """Whether the clocks of ``zone`` were changed in the time ``within`` before ``instant``; false where an
+    input is missing."""
+    moved = (clock_shown(instant, zone) - clock_shown(instant - within, zone)) % 1440
+    return moved.notna() & moved.ne(within.total_seconds() / 60 % 1440)

@@ -114,11 +114,11 @@ def _read(folder: Path, name: str, columns: dict[str, str]) -> pd.DataFrame:
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise SourceError(f"{folder} has neither {candidates[0].name} nor {candidates[1].name}")
-    present = pd.read_csv(path, nrows=0).columns
-    missing = [column for column in columns if column not in present]
-    if missing:
-        raise SourceError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(present)}")
     try:
+        present = pd.read_csv(path, nrows=0).columns
+        missing = [column for column in columns if column not in present]
+        if missing:
+            raise SourceError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(present)}")
         return pd.read_csv(path, usecols=list(columns), dtype=columns)[list(columns)]
     except ValueError as error:
         raise SourceError(f"{path} cannot be read: {error}") from error

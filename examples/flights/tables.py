@@ -143,19 +143,17 @@ class EntityRows:
 def entity_rows(flights: pd.DataFrame) -> EntityRows:
     """One row per flight, at the moment it is scored: two hours before scheduled departure.
 
-    ``late`` is 1 when it arrived more than 15 minutes late, known at ``label_timestamp``. Ordered by
-    ``event_timestamp``, then ``flight_id``.
-    """
-    local = flights["scheduled_departure"].dt.tz_convert(clock.ORIGIN_ZONE)
+    ``flight_id`` is carrier and number, origin and scheduled hour (UTC), which together are unique:
+    ``AA1029/JFK/2013-12-31T00Z``. ``late`` is 1 when it arrived more than 15 minutes late, known at
+    ``label_timestamp``. Ordered by ``event_timestamp``, then ``flight_id``."""
+    hour = np.datetime_as_string(_naive(flights["departure_hour"]), unit="h")
     number = flights["flight"].astype("string")
+    identity = (
+        flights["carrier"] + number + "/" + flights["origin"] + "/" + pd.Series(hour, flights.index) + "Z"
+    )
     rows = pd.DataFrame(
         {
-            "flight_id": flights["carrier"]
-            + number
-            + "/"
-            + flights["origin"]
-            + "/"
-            + local.dt.strftime("%Y-%m-%dT%H%z"),
+            "flight_id": identity.astype("string"),
             "event_timestamp": flights["scheduled_departure"] - CUTOFF_BEFORE_DEPARTURE,
             "carrier": flights["carrier"],
             "flight": flights["flight"].astype("int64"),
@@ -185,9 +183,12 @@ def _stamped(values: pd.DataFrame, available_at: pd.Series) -> pd.DataFrame:
     return values.assign(event_timestamp=at, created_timestamp=at)
 
 
+def _naive(instants: pd.Series) -> np.ndarray:
+    return np.asarray(instants.dt.tz_convert("UTC").dt.tz_localize(None), dtype="datetime64[us]")
+
+
 def _micros(instants: pd.Series) -> windows.Ints:
-    naive = instants.dt.tz_convert("UTC").dt.tz_localize(None)
-    return np.asarray(naive, dtype="datetime64[us]").astype(np.int64)
+    return _naive(instants).astype(np.int64)
 
 
 def _instants(micros: windows.Ints) -> pd.Series:

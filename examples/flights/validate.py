@@ -29,6 +29,8 @@ WEATHER_RANGES = {
     "pressure": (850.0, 1100.0),
     "visib": (0.0, 100.0),
 }
+# How long after daylight saving begins or ends a recorded clock may still be the old one.
+CLOCKS_SET_WITHIN = pd.Timedelta(hours=12)
 FLIGHT_KEY = ["time_hour", "carrier", "flight", "origin"]
 
 
@@ -101,7 +103,7 @@ def flights(raw: pd.DataFrame, zone: dict[str, str]) -> Judged:
         & local.dt.hour.eq(raw["hour"])
         & raw["sched_dep_time"].eq(raw["hour"] * 100 + raw["minute"])
     )
-    verdicts.refuse(~same_hour, "the local date and clock disagree with time_hour")
+    verdicts.refuse(~same_hour.fillna(False).astype(bool), "the local date and clock disagree with time_hour")
     verdicts.refuse(raw["dep_delay"].isna() & raw["arr_delay"].notna(), "arrived without having departed")
     verdicts.refuse(
         raw.duplicated(FLIGHT_KEY), "a flight with this hour, carrier, number and origin came before"
@@ -112,25 +114,24 @@ def flights(raw: pd.DataFrame, zone: dict[str, str]) -> Judged:
 def flight_times(timed: pd.DataFrame) -> Judged:
     """Judges flights whose instants have been worked out (``tables.timed_flights``): clocks against delays.
 
-    The recorded clock may differ by the hour that daylight saving adds or takes, since it is not always set
-    in time (one flight of 2013, which landed in the night of 10 March, is recorded by the old clock). The
-    instant comes from the delay, which does not depend on it."""
+    The instants come from the delays. A recorded arrival clock may be an hour off within half a day of
+    daylight saving beginning or ending, because clocks are not always set in time (one flight of 2013, which
+    landed at West Palm Beach in the night of 10 March): that is a repair, not a refusal."""
     verdicts = _Verdicts(timed)
+    origin_zone = pd.Series(clock.ORIGIN_ZONE, index=timed.index, dtype="string")
     verdicts.refuse(
-        timed["departed_at"].notna()
-        & _clock_gap(
-            timed["dep_time"], timed["departed_at"], pd.Series(clock.ORIGIN_ZONE, index=timed.index)
-        ).gt(0),
+        _clock_gap(timed["dep_time"], timed["departed_at"], origin_zone).gt(0),
         "dep_time disagrees with sched_dep_time and dep_delay",
     )
     gap = _clock_gap(timed["arr_time"], timed["arrived_at"], timed["dest_zone"])
-    verdicts.refuse(
-        timed["arrived_at"].notna() & ~gap.isin([0, 60]),
-        "arr_time disagrees with sched_arr_time and arr_delay",
-    )
+    old_clock = gap.eq(60) & clock.changed_before(timed["arrived_at"], timed["dest_zone"], CLOCKS_SET_WITHIN)
+    verdicts.refuse(gap.gt(0) & ~old_clock, "arr_time disagrees with sched_arr_time and arr_delay")
     minutes = (timed["arrived_at"] - timed["departed_at"]).dt.total_seconds() / 60
     verdicts.refuse(minutes.le(0), "arrived before it departed")
     verdicts.refuse(minutes.lt(timed["air_time"]), "in the air for longer than between departure and arrival")
+    verdicts.repair(
+        old_clock, "arr_time told by the clock before daylight saving changed: the delay was used"
+    )
     return verdicts.judged(timed)
 
 
@@ -148,7 +149,7 @@ def weather(raw: pd.DataFrame) -> Judged:
     verdicts.refuse(hour.isna(), "time_hour is missing or no time")
     local = hour.dt.tz_convert(clock.ORIGIN_ZONE)
     same_hour = local.dt.month.eq(raw["month"]) & local.dt.day.eq(raw["day"]) & local.dt.hour.eq(raw["hour"])
-    verdicts.refuse(~same_hour, "the local date and hour disagree with time_hour")
+    verdicts.refuse(~same_hour.fillna(False).astype(bool), "the local date and hour disagree with time_hour")
     verdicts.refuse(raw.duplicated(["origin", "time_hour"]), "a reading of this origin and hour came before")
     accepted = raw.assign(observed_hour=hour)
     for column, (low, high) in WEATHER_RANGES.items():

@@ -47,7 +47,7 @@ def window_rows(key: Ints, moment: Ints, values: Mapping[str, Ints], windows: Se
     if key.size and (int(key.max()) + 1) * stride >= np.iinfo(np.int64).max:
         raise OverflowError(f"{int(key.max()) + 1} keys over {stride} units of time do not fit one integer")
     place = key * stride + moment + reach
-    changes = np.unique(np.concatenate([place, *(place + window for window in windows)]))
+    changes = _distinct(np.concatenate([place, *(place + window for window in windows)]))
     totals = {name: _running_total(value[order]) for name, value in values.items()}
 
     newest = np.searchsorted(place, changes, side="right")
@@ -58,6 +58,13 @@ def window_rows(key: Ints, moment: Ints, values: Mapping[str, Ints], windows: Se
         counts.append(newest - oldest)
         sums.append({name: total[newest] - total[oldest] for name, total in totals.items()})
     return WindowRows(changes // stride, changes % stride - reach + start, tuple(counts), tuple(sums))
+
+
+def _distinct(values: Ints) -> Ints:
+    # Faster than np.unique here: the input is a few sorted runs, which a stable sort merges.
+    ordered: Ints = np.sort(values, kind="stable")
+    distinct: Ints = ordered[np.diff(ordered, prepend=ordered[:1] - 1) != 0]
+    return distinct
 
 
 def _running_total(values: Ints) -> Ints:
