@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import threading
 import uuid
 from pathlib import Path
 from typing import BinaryIO
@@ -77,15 +78,27 @@ class LocalIncoming:
         self._file, self._stream = file, stream
         self._scratch, self._target = scratch, target
         self._sha256, self._size = hashlib.sha256(), 0
+        # A caller that gave up may discard while a write of its is still running.
+        self._lock = threading.Lock()
 
     def write(self, chunk: bytes) -> None:
-        self._size += len(chunk)
-        if self._size > self._file.size_bytes:
-            raise self._size_mismatch("at least ")
-        self._sha256.update(chunk)
-        self._stream.write(chunk)
+        with self._lock:
+            self._size += len(chunk)
+            if self._size > self._file.size_bytes:
+                raise self._size_mismatch("at least ")
+            self._sha256.update(chunk)
+            self._stream.write(chunk)
 
     def keep(self) -> None:
+        with self._lock:
+            self._keep()
+
+    def discard(self) -> None:
+        with self._lock:
+            self._scratch.unlink(missing_ok=True)
+            self._stream.close()
+
+    def _keep(self) -> None:
         if self._size != self._file.size_bytes:
             raise self._size_mismatch("")
         actual = self._sha256.hexdigest()
@@ -103,10 +116,6 @@ class LocalIncoming:
         os.replace(self._scratch, self._target)
         for folder in (self._target.parent, self._target.parent.parent, self._target.parent.parent.parent):
             _sync(folder)
-
-    def discard(self) -> None:
-        self._scratch.unlink(missing_ok=True)
-        self._stream.close()
 
     def _size_mismatch(self, least: str) -> UploadSizeMismatch:
         return UploadSizeMismatch(
@@ -126,9 +135,18 @@ class LocalOutgoing:
     def __init__(self, file: ModelFile, stream: BinaryIO) -> None:
         self._file, self._stream = file, stream
         self._sha256 = hashlib.sha256()
+        self._lock = threading.Lock()
         self._held = self._next()
 
     def read(self) -> bytes:
+        with self._lock:
+            return self._read()
+
+    def close(self) -> None:
+        with self._lock:
+            self._stream.close()
+
+    def _read(self) -> bytes:
         if not self._held:
             return b""
         chunk, self._held = self._held, self._next()
@@ -138,11 +156,11 @@ class LocalOutgoing:
                 raise corrupt(self._file, actual)
         return chunk
 
-    def close(self) -> None:
-        self._stream.close()
-
     def _next(self) -> bytes:
-        chunk = self._stream.read(CHUNK_BYTES)
+        try:
+            chunk = self._stream.read(CHUNK_BYTES)
+        except OSError as error:
+            raise corrupt(self._file, f"unreadable ({error.strerror})") from error
         self._sha256.update(chunk)
         return chunk
 

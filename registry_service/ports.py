@@ -254,7 +254,7 @@ class Database(Protocol):
 
 
 class Incoming(Protocol):
-    """Bytes being received. Used by one thread at a time; `discard` may follow anything."""
+    """Bytes being received. `discard` may be called at any time, from any thread, and must be called."""
 
     def write(self, chunk: bytes) -> None:
         """Adds bytes. Raises UploadSizeMismatch as soon as they are more than announced."""
@@ -268,7 +268,7 @@ class Incoming(Protocol):
 
 
 class Outgoing(Protocol):
-    """Bytes being read. Used by one thread at a time."""
+    """Bytes being read. `close` may be called at any time, from any thread, and must be called."""
 
     def read(self) -> bytes:
         """The next chunk, b"" at the end. Raises BlobCorrupt, before the last chunk is given out, when

@@ -24,6 +24,10 @@ class Threads:
         call = partial(contextvars.copy_context().run, work, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
+    def start(self, work: Callable[[], object]) -> None:
+        """Lets `work` run some time soon; nobody waits for it."""
+        self._pool.submit(work)
+
     def close(self) -> None:
-        """Waits for what is running."""
+        """Waits for what is running and started."""
         self._pool.shutdown()

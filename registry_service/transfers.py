@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator
 
+from plumbline.errors import ResourceExhausted
 from plumbline.registry.errors import FileTooLarge
 from registry_service.domain import ModelFile
 from registry_service.ports import BlobStore
@@ -31,9 +33,15 @@ class Transfers:
             async for chunk in chunks:
                 await self._threads.run(incoming.write, chunk)
             await self._threads.run(incoming.keep)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise ResourceExhausted(
+                    f"no space is left for {file.path!r} ({file.size_bytes} bytes); nothing of it was kept"
+                ) from error
+            raise
         finally:
-            # Not on a thread: a cancelled call must not wait for anything here.
-            incoming.discard()
+            # A cancelled call waits for nothing here; a write it left running is waited for over there.
+            self._threads.start(incoming.discard)
 
     async def send(self, file: ModelFile) -> AsyncIterator[bytes]:
         """The file's chunks. Raises BlobCorrupt before the last one when the bytes were altered."""
@@ -42,4 +50,4 @@ class Transfers:
             while chunk := await self._threads.run(outgoing.read):
                 yield chunk
         finally:
-            outgoing.close()
+            self._threads.start(outgoing.close)

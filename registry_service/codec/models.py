@@ -11,7 +11,6 @@ from registry_service.codec.values import from_fields, from_type, to_field, to_t
 from registry_service.domain import (
     Alias,
     AliasEvent,
-    AliasRef,
     Evaluation,
     InputSource,
     Model,
@@ -168,7 +167,7 @@ def to_version(version: ModelVersion) -> res.ModelVersion:
         files=[to_file(file) for file in version.files],
         manifest_digest=version.manifest_digest,
         evaluations=[to_evaluation(evaluation) for evaluation in version.evaluations],
-        aliases=[str(AliasRef(version.ref.model, alias)) for alias in version.aliases],
+        aliases=version.aliases,
         create_time=to_timestamp(version.create_time),
         finalize_time=to_timestamp(version.finalize_time),
         etag=etag(name, version.revision),

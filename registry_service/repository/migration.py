@@ -9,6 +9,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Engine, exc, text
 
 from registry_service.repository.database import begin_write, is_sqlite
@@ -40,12 +41,19 @@ def migrate(engine: Engine, revision: str = "head") -> None:
             config.attributes["connection"] = connection
             change = command.downgrade if revision == "base" else command.upgrade
             change(config, revision)
+    except CommandError as error:
+        raise MigrationError(
+            f"the database {_shown(engine)} has a schema this version of the registry does not know ({error})"
+        ) from error
     except (exc.DBAPIError, OSError) as error:
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
         raise MigrationError(
-            f"cannot open the database {engine.url.render_as_string(hide_password=True)}: "
-            f"{' '.join(str(cause).split())}"
+            f"cannot open the database {_shown(engine)}: {' '.join(str(cause).split())}"
         ) from error
+
+
+def _shown(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
 
 
 @contextmanager
