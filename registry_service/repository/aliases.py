@@ -116,7 +116,7 @@ class SqlAliases:
                 reason=row.reason,
                 time=row.time,
             )
-            for row, name, from_number, to_number in self._session.execute(statement).tuples()
+            for row, name, from_number, to_number in self._session.execute(statement)
         ]
 
     def _missing(self, ref: AliasRef, when: str) -> ModelNotFound | AliasNotFound:

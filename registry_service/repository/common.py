@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
+from sqlalchemy import literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -23,11 +24,9 @@ def insert_or_ignore(session: Session, table: type[Base], rows: Sequence[Mapping
     if not rows:
         return 0
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table.__table__).on_conflict_do_nothing()  # type: ignore[arg-type]
-    count = 0
-    for row in rows:
-        count += session.execute(statement.values(**row)).rowcount  # type: ignore[attr-defined]
-    return count
+    # RETURNING, because the drivers disagree on the row count of an insert that was ignored.
+    statement = insert(table).on_conflict_do_nothing().returning(literal(1))
+    return sum(session.execute(statement.values(**row)).first() is not None for row in rows)
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:

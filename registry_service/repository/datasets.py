@@ -100,7 +100,7 @@ class SqlDatasets:
             .where(DatasetViewRow.dataset_id.in_([row.id for row in rows]))
             .order_by(DatasetViewRow.position)
         )
-        for dataset_id, view in self._session.execute(linked).tuples():
+        for dataset_id, view in self._session.execute(linked):
             views[dataset_id].append(_ref(view))
         services = {
             service.id: _ref(service)

@@ -174,7 +174,7 @@ class SqlLineage:
                     .join(ModelRow, ModelRow.id == VersionRow.model_id)
                     .where(VersionRow.id.in_(ids))
                 )
-                for version, model in run(versions).tuples():
+                for version, model in run(versions):
                     state = "" if version.state == "READY" else f" ({version.state.lower()})"
                     ref = VersionRef(model, version.number)
                     yield version.id, str(ref), f"{model} version {version.number}{state}"
@@ -184,7 +184,7 @@ class SqlLineage:
                     .join(ModelRow, ModelRow.id == AliasRow.model_id)
                     .where(AliasRow.id.in_(ids))
                 )
-                for alias, model in run(aliases).tuples():
+                for alias, model in run(aliases):
                     yield alias.id, str(AliasRef(model, alias.name)), f"alias {model}@{alias.name}"
             case NodeKind.RUN:
                 for item in self._session.scalars(select(RunRow).where(RunRow.id.in_(ids))):

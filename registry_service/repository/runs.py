@@ -130,12 +130,12 @@ class SqlRuns:
             .where(RunDatasetRow.run_id.in_([row.id for row in rows]))
             .order_by(RunDatasetRow.position)
         )
-        for run_id, digest in self._session.execute(links).tuples():
+        for run_id, digest in self._session.execute(links):
             datasets[run_id].append(digest)
         codes = select(CodeRow.id, CodeRow.commit_id).where(
             CodeRow.id.in_([row.code_id for row in rows if row.code_id is not None])
         )
-        commits = dict(self._session.execute(codes).tuples().all())
+        commits = dict(self._session.execute(codes).all())
         return [
             TrainingRun(
                 id=row.id,

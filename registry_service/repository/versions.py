@@ -182,9 +182,7 @@ class SqlVersions:
 
     def _runs(self, rows: Sequence[VersionRow]) -> dict[int, str]:
         ids = [row.run_id for row in rows if row.run_id is not None]
-        return dict(
-            self._session.execute(select(RunRow.id, RunRow.name).where(RunRow.id.in_(ids))).tuples().all()
-        )
+        return dict(self._session.execute(select(RunRow.id, RunRow.name).where(RunRow.id.in_(ids))).all())
 
     def _datasets(self, ids: Sequence[int]) -> defaultdict[int, builtins.list[str]]:
         found: defaultdict[int, list[str]] = defaultdict(list)
@@ -194,7 +192,7 @@ class SqlVersions:
             .where(VersionDatasetRow.version_id.in_(ids))
             .order_by(VersionDatasetRow.position)
         )
-        for version_id, digest in self._session.execute(statement).tuples():
+        for version_id, digest in self._session.execute(statement):
             found[version_id].append(digest)
         return found
 
@@ -206,7 +204,7 @@ class SqlVersions:
             .where(FileRow.version_id.in_(ids))
             .order_by(FileRow.path)
         )
-        for row, size in self._session.execute(statement).tuples():
+        for row, size in self._session.execute(statement):
             found[row.version_id].append(ModelFile(row.path, row.sha256, size, row.media_type))
         return found
 
@@ -218,7 +216,7 @@ class SqlVersions:
             .where(EvaluationRow.version_id.in_(ids))
             .order_by(EvaluationRow.id)
         )
-        for row, digest in self._session.execute(statement).tuples():
+        for row, digest in self._session.execute(statement):
             metrics = {name: float(value) for name, value in row.metrics.items()}
             found[row.version_id].append(Evaluation(digest, row.split, metrics, row.create_time, row.actor))
         return found
@@ -230,7 +228,7 @@ class SqlVersions:
             .where(AliasRow.version_id.in_(ids))
             .order_by(AliasRow.name)
         )
-        for version_id, name in self._session.execute(statement).tuples():
+        for version_id, name in self._session.execute(statement):
             if version_id is not None:
                 found[version_id].append(name)
         return found

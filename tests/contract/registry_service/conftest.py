@@ -1,0 +1,135 @@
+"""Every test of this folder runs on an SQLite file and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from registry_service.repository.database import SqlDatabase, open_engine
+from registry_service.repository.migration import migrate
+from tests.contract.registry_service.desk import Desk
+
+BACKENDS = ("sqlite", "postgresql")
+
+
+class TickingClock:
+    """Every look is a millisecond later, so that the order of things shows in their times."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 3, 1, 12, 0, 0, 123_457, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file to copy: migrating anew for each test would take most of the suite's time."""
+    path = tmp_path_factory.mktemp("template") / "template.db"
+    engine = open_engine(f"sqlite:///{path}")
+    migrate(engine)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> str:
+    """The name of a migrated database to copy."""
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        # What the tests write need not outlive a power cut; they take a third of the time.
+        _maintain(postgres_server, f"ALTER SYSTEM SET {setting} = off")
+    _maintain(postgres_server, "SELECT pg_reload_conf()")
+    name = f"template_{uuid.uuid4().hex[:12]}"
+    _maintain(postgres_server, f"CREATE DATABASE {name}")
+    engine = open_engine(_on(postgres_server, name))
+    migrate(engine)
+    engine.dispose()
+    return name
+
+
+@pytest.fixture
+def fast_folder(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a place: every commit waits for the disk otherwise."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory, prefix="registry-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def empty_database(backend: str, fast_folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a database without tables."""
+    if backend == "sqlite":
+        yield f"sqlite:///{fast_folder / 'registry.db'}"
+        return
+    server = request.getfixturevalue("postgres_server")
+    with _postgres_database(server, "template1") as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(backend: str, fast_folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a fresh, migrated database."""
+    if backend == "sqlite":
+        path = fast_folder / "registry.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    server = request.getfixturevalue("postgres_server")
+    with _postgres_database(server, request.getfixturevalue("postgres_template")) as url:
+        yield url
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = open_engine(database_url, pool_size=16, busy_seconds=20)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def clock() -> TickingClock:
+    return TickingClock()
+
+
+@pytest.fixture
+def desk(engine: Engine, clock: Callable[[], datetime]) -> Desk:
+    return Desk(SqlDatabase(engine, busy_seconds=20), clock)
+
+
+@contextmanager
+def _postgres_database(server: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _maintain(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield _on(server, name)
+    finally:
+        _maintain(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _maintain(server: str, statement: str) -> None:
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def _on(server: str, name: str) -> str:
+    return server.replace("/postgres?", f"/{name}?")
