@@ -24,8 +24,8 @@ class Predictor:
         self._signature = release.signature
         self._matrix = MatrixBuilder(release.signature.inputs)
         try:
-            self._booster = lightgbm.Booster(model_str=text, params={"verbosity": -1})
-        except lightgbm.basic.LightGBMError as error:
+            self._booster = lightgbm.Booster(model_str=text)
+        except (lightgbm.basic.LightGBMError, ValueError, LookupError) as error:
             raise FailedPrecondition(
                 f"{self._version}: LightGBM cannot read {release.path}: {error}"
             ) from error

@@ -17,6 +17,7 @@ from typing import Any
 import bentoml
 from opentelemetry import trace
 from opentelemetry.propagate import extract
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from plumbline import wire
@@ -88,7 +89,8 @@ class _PredictionHttp:
             except PlumblineError as error:
                 _log_call(wire.status_code(error).name, start, reason=error.reason, error=error.message)
                 status, content = http.error_body(error)
-                return JSONResponse(content, status, headers={SHAPED_HEADER: error.reason})
+                ctx.response.status_code = status
+                return JSONResponse(content, headers={SHAPED_HEADER: error.reason})
             _log_call("OK", start)
         return reply
 
@@ -123,6 +125,14 @@ PredictionHttp: Any = bentoml.service(
 PredictionHttp.add_asgi_middleware(ErrorShape, paths=("/predict",))
 
 
+def http_app() -> Any:
+    """The ASGI application, for a process that runs it by itself as `bentoml serve` would."""
+    bentoml.server_context.service_name = PredictionHttp.name
+    bentoml.server_context.bento_name = PredictionHttp.name
+    bentoml.server_context.service_routes = ["/predict"]
+    return PredictionHttp.to_asgi()
+
+
 def _log_call(code: str, start: float, **more: str) -> None:
     extra = {"method": "/predict", "code": code, "ms": round((time.perf_counter() - start) * 1e3, 3), **more}
     _log.info("predict %s", code, extra=extra)
@@ -135,3 +145,9 @@ def _quieten_bentoml() -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.WARNING)
+    logging.getLogger("bentoml._internal.server.http_app").addFilter(_not_a_bad_request)
+
+
+def _not_a_bad_request(record: logging.LogRecord) -> bool:
+    """BentoML logs a body that does not fit its model as an error with a traceback; the caller is told."""
+    return not (record.exc_info and isinstance(record.exc_info[1], ValidationError))

@@ -43,7 +43,11 @@ class Watcher:
     async def _follow(self, slot: Slot) -> None:
         attempt = _Attempt()
         while True:
-            await self.visit(slot, attempt)
+            try:
+                await self.visit(slot, attempt)
+            except Exception as error:  # noqa: BLE001 - the outermost point of this task: it has to go on
+                _log.error("unexpected error about %s", slot.ref.name, exc_info=error)
+                self._models.refuse(slot, f"unexpected error, see the server's log: {error!r}{_still(slot)}")
             if slot.loaded is not None and not slot.ref.alias:
                 return  # a version never changes
             await asyncio.sleep(self._poll)

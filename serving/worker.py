@@ -12,7 +12,7 @@ import sys
 import uvicorn
 
 from serving.process import metrics_folder
-from serving.service import PredictionHttp
+from serving.service import http_app
 from serving.settings import ServingSettings
 
 
@@ -27,7 +27,7 @@ def main(descriptor: int) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: None)
     config = uvicorn.Config(
-        PredictionHttp.to_asgi(),
+        http_app(),
         log_config=None,
         access_log=False,
         lifespan="on",

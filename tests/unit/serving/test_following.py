@@ -1,0 +1,283 @@
+"""Which version is served: aliases that move, versions that are refused, a registry that is away."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import lightgbm
+import pytest
+
+from plumbline.features.errors import StoreUnavailable
+from plumbline.registry.errors import BlobCorrupt, DatabaseUnavailable
+from plumbline.registry.v1 import resources_pb2 as res
+from plumbline.serving import errors
+from plumbline.serving.client import PredictionClient
+from plumbline.types.v1 import column_pb2 as types
+from tests.support import wait_until
+from tests.unit.serving.conftest import World
+from tests.unit.serving.fakes import FakeRegistry, listening, signature, train
+from tests.unit.serving.test_predictions import GIVEN, KEYS, MATRIX, SENT
+
+Trained = tuple[str, lightgbm.Booster]
+V1, V2 = "models/delay/versions/1", "models/delay/versions/2"
+
+
+def version(client: PredictionClient) -> str:
+    return client.list_models()[0].model_version
+
+
+def last_error(client: PredictionClient) -> str:
+    return client.list_models()[0].last_error
+
+
+def test_a_moved_alias_is_followed_without_a_failed_request(
+    world: World, trained: Trained, retrained: Trained
+) -> None:
+    """Every reply comes whole from one version: its scores are those of the version it names."""
+    expected = {V1: trained[1].predict(MATRIX).tolist(), V2: retrained[1].predict(MATRIX).tolist()}
+    assert expected[V1] != expected[V2]
+    world.registry.add(retrained[0])
+    stop = threading.Event()
+
+    def ask(client: PredictionClient) -> list[str]:
+        seen = []
+        while not stop.is_set():
+            reply = client.predict(KEYS, request_data=SENT, return_features=True)
+            assert reply.outputs["probability"].to_pylist() == expected[reply.model_version]
+            sha256 = world.registry.versions[reply.model_version].message.files[0].sha256
+            assert reply.model_sha256 == sha256
+            seen.append(reply.model_version)
+        return seen
+
+    with world.serving() as client, ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, client) for _ in range(4)]
+        try:
+            for target in (V2, V1, V2):
+                world.registry.point("champion", target)
+                wait_until(lambda: version(client) == target, what=target)  # noqa: B023
+        finally:
+            stop.set()
+        seen = [name for future in asking for name in future.result(30)]
+    assert {V1, V2} <= set(seen)
+
+
+def test_a_version_whose_signature_does_not_fit_is_refused_and_the_old_one_stays(
+    world: World, retrained: Trained
+) -> None:
+    changed = signature()
+    changed.inputs[2].feature_reference = "weather:wind"
+    world.registry.add(retrained[0], changed)
+    with world.serving() as client:
+        world.registry.point("champion", V2)
+        wait_until(lambda: last_error(client) != "")
+        assert "weather:wind" in last_error(client)
+        assert f"{V1} goes on being served" in last_error(client)
+        assert client.predict(KEYS, request_data=SENT).model_version == V1
+        world.registry.point("champion", V1)
+        wait_until(lambda: last_error(client) == "", what="the note is cleared when the alias is back")
+
+
+def test_a_refused_version_is_served_once_the_definitions_fit(world: World, retrained: Trained) -> None:
+    world.registry.add(retrained[0])
+    with world.serving() as client:
+        wind = world.features.definition.projections[0].features[2]
+        wind.type = types.VALUE_TYPE_STRING
+        world.registry.point("champion", V2)
+        wait_until(lambda: "wind is STRING" in last_error(client))
+        wind.type = types.VALUE_TYPE_FLOAT
+        wait_until(lambda: version(client) == V2)
+        assert last_error(client) == ""
+
+
+def test_altered_bytes_are_not_loaded(world: World, retrained: Trained) -> None:
+    name = world.registry.add(retrained[0])
+    world.registry.versions[name].served = retrained[0].replace("tree", "treE", 1).encode()
+    with world.serving() as client:
+        world.registry.point("champion", V2)
+        wait_until(lambda: last_error(client) != "")
+        assert "sha256" in last_error(client)
+        assert version(client) == V1
+        world.registry.versions[name].served = None
+        wait_until(lambda: version(client) == V2, what="the repaired artifact is loaded")
+
+
+def test_a_version_without_a_model_file_is_refused(world: World, retrained: Trained) -> None:
+    world.registry.add(retrained[0], path="other.txt")
+    with world.serving() as client:
+        world.registry.point("champion", V2)
+        wait_until(lambda: "has no file 'model.txt' (files: 'other.txt')" in last_error(client))
+        assert version(client) == V1
+
+
+@pytest.mark.parametrize("text", ["no model", "tree\nversion=v4\n", "{trained}\npandas_categorical:x\n"])
+def test_a_file_that_is_no_model_is_refused_and_the_next_version_followed(
+    world: World, trained: Trained, retrained: Trained, text: str
+) -> None:
+    world.registry.add(text.format(trained=trained[0]))
+    good = world.registry.add(retrained[0])
+    with world.serving() as client:
+        world.registry.point("champion", V2)
+        wait_until(lambda: "LightGBM cannot read model.txt" in last_error(client))
+        assert client.predict_features(GIVEN).model_version == V1
+        world.registry.point("champion", good)
+        wait_until(lambda: version(client) == good)
+
+
+def test_a_version_that_is_not_ready_is_refused(world: World, retrained: Trained) -> None:
+    name = world.registry.add(retrained[0])
+    world.registry.versions[name].message.state = res.VERSION_STATE_ARCHIVED
+    with world.serving() as client:
+        world.registry.point("champion", V2)
+        wait_until(lambda: "ARCHIVED" in last_error(client))
+        assert version(client) == V1
+
+
+def test_a_cleared_alias_leaves_what_is_served(world: World) -> None:
+    with world.serving() as client:
+        world.registry.aliases.clear()
+        wait_until(lambda: "does not exist" in last_error(client))
+        assert client.predict_features(GIVEN).model_version == V1
+
+
+def test_a_pinned_version_is_served_as_it_is(world: World, retrained: Trained) -> None:
+    world.registry.add(retrained[0])
+    with world.serving(models="delay/2,delay@champion") as client:
+        assert [m.model_version for m in client.list_models()] == [V2, V1]
+        assert client.predict_features(GIVEN).model_version == V2
+        assert client.predict_features(GIVEN, model="delay@champion").model_version == V1
+
+
+def test_nothing_is_answered_before_a_model_is_loaded(world: World) -> None:
+    world.registry.aliases.clear()
+    with world.serving(wait=False) as client:
+        wait_until(lambda: "does not exist" in last_error(client))
+        for call in (lambda: client.predict_features(GIVEN), client.get_model):
+            with pytest.raises(errors.ModelNotLoaded, match="does not exist") as caught:
+                call()
+            assert caught.value.metadata == {"model": "models/delay/aliases/champion"}
+        world.registry.point("champion", V1)
+        wait_until(lambda: version(client) == V1)
+
+
+def test_a_model_is_not_served_before_its_features_are_known(world: World) -> None:
+    with world.serving(wait=False, features_address="127.0.0.1:1") as client:
+        wait_until(lambda: "127.0.0.1:1" in last_error(client))
+        with pytest.raises(errors.ModelNotLoaded):
+            client.predict_features(GIVEN)
+
+
+def test_the_registry_may_go_away_while_serving(world: World, retrained: Trained) -> None:
+    world.registry.add(retrained[0])
+    with world.serving() as client:
+        world.registry.error = DatabaseUnavailable("the database is away")
+        world.registry.point("champion", V2)
+        for _ in range(20):
+            assert client.predict_features(GIVEN).model_version == V1
+        world.registry.error = None
+        wait_until(lambda: version(client) == V2)
+
+
+def test_what_was_served_last_is_served_while_the_registry_is_away(world: World, trained: Trained) -> None:
+    with world.serving() as client:
+        assert version(client) == V1
+    with world.serving(registry_address="127.0.0.1:1") as client:
+        reply = client.predict(KEYS, request_data=SENT)
+        assert reply.model_version == V1
+        assert reply.outputs["probability"].to_pylist() == trained[1].predict(MATRIX).tolist()
+        assert last_error(client) == ""
+
+
+def test_a_server_that_never_served_waits_for_the_registry(world: World) -> None:
+    with world.serving(wait=False, registry_address="127.0.0.1:1") as client:
+        wait_until(lambda: "127.0.0.1:1" in last_error(client))
+        with pytest.raises(errors.ModelNotLoaded):
+            client.predict_features(GIVEN)
+
+
+def test_a_registry_that_comes_late_is_found(world: World, trained: Trained) -> None:
+    late = FakeRegistry()
+    late.point("champion", late.add(trained[0]))
+    with listening(FakeRegistry()) as address:
+        pass  # a port that was free a moment ago
+    with world.serving(wait=False, registry_address=address) as client:
+        wait_until(lambda: last_error(client) != "")
+        with listening(late, int(address.rpartition(":")[2])):
+            wait_until(lambda: version(client) == V1)
+
+
+def test_a_damaged_cache_is_fetched_anew(world: World) -> None:
+    with world.serving():
+        pass
+    (blob,) = (world.cache / "blobs").iterdir()
+    blob.write_bytes(blob.read_bytes()[:-10])
+    with world.serving() as client:
+        assert client.predict_features(GIVEN).model_version == V1
+    assert world.registry.downloads == [V1, V1]
+
+
+def test_a_sound_cache_is_not_fetched_anew(world: World) -> None:
+    for _ in range(2):
+        with world.serving() as client:
+            assert client.predict_features(GIVEN).model_version == V1
+    assert world.registry.downloads == [V1]
+
+
+def test_a_damaged_cache_is_never_served_while_the_registry_is_away(world: World) -> None:
+    with world.serving():
+        pass
+    (blob,) = (world.cache / "blobs").iterdir()
+    blob.write_bytes(blob.read_bytes()[:-10])
+    with world.serving(wait=False, registry_address="127.0.0.1:1") as client:
+        wait_until(lambda: "cannot be used" in last_error(client))
+        assert version(client) == ""
+
+
+def test_a_note_that_cannot_be_read_counts_as_none(world: World) -> None:
+    with world.serving():
+        pass
+    note: Path = world.cache / "served" / "delay@champion.json"
+    assert json.loads(note.read_text())["name"] == V1
+    note.write_text("{")
+    with world.serving(wait=False, registry_address="127.0.0.1:1") as client:
+        wait_until(lambda: last_error(client) != "")
+        assert version(client) == ""
+
+
+def test_old_models_leave_the_disk(world: World) -> None:
+    def blobs() -> set[str]:
+        return {path.name for path in (world.cache / "blobs").iterdir()}
+
+    with world.serving() as client:
+        for seed in range(7):
+            name = world.registry.add(train(seed + 10)[0])
+            world.registry.point("champion", name)
+            wait_until(lambda: version(client) == name)  # noqa: B023
+        newest = world.registry.versions[name].message.files[0].sha256
+        assert newest in blobs()
+        assert len(blobs()) == 5  # the one served and four to go back to
+
+
+def test_a_failing_download_is_told_and_tried_again(world: World, retrained: Trained) -> None:
+    world.registry.add(retrained[0])
+    with world.serving() as client:
+        facts = {"sha256": "0" * 64, "actual": "1" * 64}
+        world.registry.download_error = BlobCorrupt("the stored bytes changed", metadata=facts)
+        world.registry.point("champion", V2)
+        wait_until(lambda: "the stored bytes changed" in last_error(client))
+        assert version(client) == V1
+        world.registry.download_error = None
+        wait_until(lambda: version(client) == V2)
+
+
+def test_features_that_are_down_when_a_version_comes_delay_it(world: World, retrained: Trained) -> None:
+    world.registry.add(retrained[0])
+    with world.serving() as client:
+        world.features.describe_error = StoreUnavailable("away")
+        world.registry.point("champion", V2)
+        wait_until(lambda: "no features: away" in last_error(client))
+        assert client.predict_features(GIVEN).model_version == V1
+        world.features.describe_error = None
+        wait_until(lambda: version(client) == V2)
