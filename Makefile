@@ -46,7 +46,7 @@ train: setup ## run the trainer on the flights example against the running stack
 ## Checks
 .PHONY: test check format lint types imports protos protos-check lock
 test: check ## every check and every test
-	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
 
 check: setup lint types imports protos-check ## format, lint, types, import rules, contracts
 

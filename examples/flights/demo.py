@@ -118,9 +118,15 @@ class Demo:
 
     def _train(self, result: Path) -> dict[str, Any]:
         result.unlink(missing_ok=True)
-        overrides = [part for item in self.settings for part in ("--set", item)]
+        settings = [
+            f"entity_rows.path={self.env['PLUMBLINE_FLIGHTS_DATA']}/entities.parquet",
+            f"snapshot_dir={state_folder()}/training",
+            *self.settings,
+        ]
+        overrides = [part for item in settings for part in ("--set", item)]
         self._python(
-            ["-m", "trainer", "--config", str(CONFIG), "--result", str(result), "--json", *overrides], True
+            ["-m", "trainer", "--config", str(CONFIG), "--result", str(result), "--json", *overrides],
+            quiet=True,
         )
         training: dict[str, Any] = json.loads(result.read_text())
         return training | {"rows_in": training["dataset"]["rows"], "rows_out": training["dataset"]["rows"]}
