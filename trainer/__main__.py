@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console(stderr=True)
     try:
-        config = load(options.config, options.set)
+        config = load(options.config, options.set, os.environ)
         settings = TrainerSettings()
         result = run_job(config, settings, Options(options.config, options.dry_run, options.result), console)
     except ConfigError as error:

@@ -1,13 +1,14 @@
 """The job's configuration: one YAML file, overridden by `--set key=value`.
 
-Paths are relative to the directory the job is run in, as all paths of the suite are. Addresses of servers
-are not here but in the environment (trainer.settings): they belong to a place, not to a model.
+Paths are relative to the directory the job is run in, as all paths of the suite are. ${NAME} in a text stands
+for a variable of the environment, ${NAME:-text} for the text where that is unset or empty. Addresses of
+servers are not here but in the environment (trainer.settings): they belong to a place, not to a model.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -44,6 +45,9 @@ _OWN_PARAMETERS = frozenset(
         *("input_model", "output_model", "task", "task_type", "config", "config_file"),
     }
 )
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\}")
 
 
 class _Part(BaseModel):
@@ -166,7 +170,7 @@ class TrainingConfig(_Part):
     baselines: tuple[Baseline, ...] = ()
     promotion: PromotionRule = PromotionRule()
     checks: Checks = Checks()
-    snapshot_dir: Path = Path(".plumbline/training")
+    snapshot_dir: Path = Path(".plumbline/trainer")
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -186,7 +190,7 @@ class TrainingConfig(_Part):
         return self.promotion.metric or next(iter(METRICS[self.training.objective]))
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
+def load(path: Path, overrides: Sequence[str], environment: Mapping[str, str]) -> TrainingConfig:
     """Reads a YAML file, applies "key.subkey=value" overrides (values as YAML), checks it all.
 
     Raises ConfigError naming each field at fault and its value.
@@ -202,7 +206,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> TrainingConfig:
     for override in overrides:
         _apply(raw, override)
     try:
-        return TrainingConfig.model_validate(raw)
+        return TrainingConfig.model_validate(_expanded(raw, environment))
     except ValidationError as error:
         raise ConfigError(f"{path}:\n" + "\n".join(_problem(item) for item in error.errors())) from error
 
@@ -222,6 +226,25 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override!r}: {parent!r} is not a group of keys")
     place[last] = value
+
+
+def _expanded(value: Any, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(part, environment) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_expanded(part, environment) for part in value]
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        found = environment.get(match[1]) or match[3]
+        if found is None:
+            raise ConfigError(
+                f"{value!r}: the variable {match[1]} is not set; set it, or write ${{{match[1]}:-…}}"
+            )
+        return found
+
+    return _VARIABLE.sub(variable, value)
 
 
 def _problem(item: Any) -> str:
