@@ -191,6 +191,7 @@ class FakeFeatures(features_rpc.FeatureRetrievalServiceServicer):
     delay: Any = None
     requests: list[Any] = field(default_factory=list)
     remaining: list[float] = field(default_factory=list)
+    traceparents: list[str] = field(default_factory=list)
 
     def GetFeatureService(self, request: Any, context: Any) -> Any:  # noqa: N802
         if self.describe_error is not None:
@@ -202,6 +203,7 @@ class FakeFeatures(features_rpc.FeatureRetrievalServiceServicer):
     def GetOnlineFeatures(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.requests.append(request)
         self.remaining.append(context.time_remaining())
+        self.traceparents.extend(v for k, v in context.invocation_metadata() if k == "traceparent")
         if self.delay is not None:
             self.delay.wait(10)
         if self.error is not None:
