@@ -1,0 +1,90 @@
+"""What `feast apply` does, quietly, told in one line for each change."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from feast import FeatureStore
+from feast.repo_config import RepoConfig
+from feast.repo_operations import _get_repo_contents, apply_total_with_repo_instance
+
+from feature_service.feast_repo import FeastRepo, load_config
+from feature_service.planning import Definitions
+from servicekit.server import StartupError
+
+
+@dataclass(frozen=True)
+class Change:
+    """One definition that apply touched. kind: "entity", "feature view" or "feature service"."""
+
+    what: Literal["added", "changed", "removed"]
+    kind: str
+    name: str
+
+
+def apply(repo: Path, *, validate_sources: bool = True) -> list[Change]:
+    """Makes the registry and the online store what the repository's Python files define.
+
+    Idempotent: without a change in the files, nothing is changed and the list is empty. Raises StartupError
+    when the files cannot be loaded or are refused.
+    """
+    config = load_config(repo)
+    registry = FeastRepo(config)
+    with registry.writing():
+        before = registry.load()
+        said = io.StringIO()
+        try:
+            with _inside(repo.absolute()), contextlib.redirect_stdout(said):
+                _apply(config, repo.absolute(), validate_sources)
+        except SystemExit as error:  # how Feast refuses a repository
+            raise StartupError(f"{repo}: {said.getvalue().strip() or 'refused by Feast'}") from error
+        after = registry.load()
+    return _changes(before, after)
+
+
+def _apply(config: RepoConfig, repo: Path, validate_sources: bool) -> None:
+    contents = _get_repo_contents(repo, config.project, config)
+    store = FeatureStore(config=config)
+    apply_total_with_repo_instance(
+        store, config.project, store.registry, contents, skip_source_validation=not validate_sources
+    )
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Feast imports a repository's files as modules relative to the working folder."""
+    before, path, bytecode = Path.cwd(), list(sys.path), sys.dont_write_bytecode
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        sys.path[:] = path
+        sys.dont_write_bytecode = bytecode
+
+
+def _changes(before: Definitions, after: Definitions) -> list[Change]:
+    kinds: list[tuple[str, Callable[[Definitions], Mapping[str, Any]]]] = [
+        ("entity", lambda found: found.entities),
+        ("feature view", lambda found: found.views),
+        ("feature service", lambda found: found.services),
+    ]
+    changes = []
+    for kind, items in kinds:
+        old, new = items(before), items(after)
+        for name in sorted({*old, *new}):
+            if name not in old:
+                changes.append(Change("added", kind, name))
+            elif name not in new:
+                changes.append(Change("removed", kind, name))
+            elif old[name] != new[name]:
+                changes.append(Change("changed", kind, name))
+    return changes

@@ -1,0 +1,148 @@
+"""A Feast repository: its configuration, its registry, and what is written to the registry."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from feast import FeatureStore
+from feast.data_source import PushSource
+from feast.feature_view import DUMMY_ENTITY_NAME
+from feast.repo_config import FeastConfigError, RepoConfig, load_repo_config
+
+from feature_service import feast_definitions
+from feature_service.digests import service_digest
+from feature_service.domain import FeatureView
+from feature_service.planning import Definitions
+from servicekit.server import StartupError
+
+_log = logging.getLogger("plumbline.features")
+
+
+def load_config(repo: Path) -> RepoConfig:
+    """The repository's feature_store.yaml, variables of the environment expanded as Feast does.
+
+    Raises StartupError with what is wrong and what to do.
+    """
+    file = repo / "feature_store.yaml"
+    if not file.is_file():
+        raise StartupError(
+            f"{file} does not exist; point --repo or PLUMBLINE_FEATURES_REPO at a Feast repository"
+        )
+    try:
+        return load_repo_config(repo.absolute(), file)
+    except FeastConfigError as error:
+        raise StartupError(f"{file} is not valid: {error}") from error
+
+
+class FeastRepo:
+    """Reads definitions from Feast's registry and records materializations there. Thread-safe."""
+
+    def __init__(self, config: RepoConfig) -> None:
+        self.config = config
+        self.folder = Path(config.repo_path or ".")
+        self._lock = threading.RLock()
+        self._seen: tuple[int, int, int] | None = None
+        registry = self._registry_file()
+        if registry is not None:
+            registry.parent.mkdir(parents=True, exist_ok=True)
+        self._store = FeatureStore(config=config)
+
+    def changed(self) -> bool:
+        """Whether the registry may differ from what `load` saw last; always for one that is no local file."""
+        stamp = self._stamp()
+        return stamp is None or stamp != self._seen
+
+    def load(self) -> Definitions:
+        """All definitions of the project, read from the registry now."""
+        with self._lock:
+            self._seen = self._stamp()
+            self._store.refresh_registry()  # type: ignore[no-untyped-call]
+            project, registry = self.config.project, self._store.registry
+            found = [
+                *registry.list_feature_views(project, allow_cache=True),
+                *registry.list_stream_feature_views(project, allow_cache=True),
+            ]
+            views = {view.name: feast_definitions.feature_view(view, project, self.folder) for view in found}
+            for odfv in registry.list_on_demand_feature_views(project, allow_cache=True):
+                views[odfv.name] = feast_definitions.on_demand_view(odfv, project, views)
+            entities = {
+                entity.name: feast_definitions.entity(entity, views)
+                for entity in registry.list_entities(project, allow_cache=True)
+                if entity.name != DUMMY_ENTITY_NAME
+            }
+            services = {}
+            for service in registry.list_feature_services(project, allow_cache=True):
+                plain = feast_definitions.feature_service(service, project)
+                lost = [item.view for item in plain.projections if item.view not in views]
+                if lost:
+                    _log.warning("feature service %s reads views that are gone: %s", plain.name, lost)
+                    continue
+                services[plain.name] = replace(plain, digest=service_digest(plain, views))
+            sources = {
+                source.name: tuple(
+                    view.name
+                    for view in found
+                    if view.stream_source is not None and view.stream_source.name == source.name
+                )
+                for source in registry.list_data_sources(project, allow_cache=True)
+                if isinstance(source, PushSource)
+            }
+            return Definitions(project, entities, views, services, sources)
+
+    def last_end(self, view: FeatureView) -> datetime | None:
+        """See ports.MaterializationLog."""
+        with self._lock:
+            found = self._store.registry.get_feature_view(view.name, self.config.project, allow_cache=False)
+        now = datetime.now(UTC)
+        ends = [_aware(end) for _, end in found.materialization_intervals]
+        return max((end for end in ends if end <= now), default=None)
+
+    def record(self, view: FeatureView, start: datetime, end: datetime) -> None:
+        """See ports.MaterializationLog."""
+        with self._lock, self.writing():
+            registry = self._store.registry
+            current = registry.get_feature_view(view.name, self.config.project, allow_cache=False)
+            registry.apply_materialization(current, self.config.project, start, end)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keeps other writers of a registry file away: Feast reads and writes it as a whole."""
+        registry = self._registry_file()
+        if registry is None:
+            yield
+            return
+        descriptor = os.open(registry.with_name(registry.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _registry_file(self) -> Path | None:
+        settings = self.config.registry
+        path = str(getattr(settings, "path", settings))
+        if getattr(settings, "registry_type", "file") != "file" or "://" in path:
+            return None
+        return self.folder / path
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        registry = self._registry_file()
+        if registry is None:
+            return None
+        try:
+            found = registry.stat()
+        except FileNotFoundError:
+            return (0, 0, 0)
+        return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

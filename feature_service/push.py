@@ -1,0 +1,334 @@
+"""Rows that callers write: to the online store, the offline files, or both."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from feature_service.arrow_types import TIMESTAMP, arrow_type
+from feature_service.coercion import coerce
+from feature_service.domain import FeatureView, Field, Source, ValueType, ViewKind
+from feature_service.planning import Definitions
+from feature_service.ports import NewRows, OnlineStore
+from feature_service.stores import parquet
+from plumbline.errors import FieldViolation, InvalidArgument, MalformedColumn
+from plumbline.features.errors import (
+    EmptyRequest,
+    FeatureNotFound,
+    JoinKeyMissing,
+    RowRefused,
+    SourceUnreadable,
+    TooManyRows,
+    ViewNotFound,
+)
+
+#: Refused rows told in an error; a reply lists all.
+_VIOLATIONS_SHOWN = 10
+_INT_BOUNDS = {
+    ValueType.INT32: (-(2**31), 2**31 - 1),
+    ValueType.INT64: (-(2**63), 2**63 - 1),
+}
+
+
+class Destination(StrEnum):
+    """Where pushed rows go."""
+
+    ONLINE_AND_OFFLINE = "ONLINE_AND_OFFLINE"
+    ONLINE = "ONLINE"
+    OFFLINE = "OFFLINE"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A row that was not written, and why."""
+
+    row: int
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """rows_written: rows accepted; one that is older than the stored row counts, but stays offline only."""
+
+    rows_written: int
+    refused: tuple[Refusal, ...]
+    views: tuple[str, ...]
+
+
+class Push:
+    """The use case. Blocking; called on a thread."""
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        *,
+        max_rows: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store, self._max_rows, self._now = store, max_rows, now
+
+    def push(
+        self,
+        definitions: Definitions,
+        target: str,
+        rows: pa.Table,
+        *,
+        destination: Destination,
+        best_effort: bool,
+        request_id: str = "",
+    ) -> Pushed:
+        """Writes rows to the views of a push source, or to one view.
+
+        Columns: join keys, features and the source's time columns, under their names in the view. Offline
+        rows are written first and durably, as a part named by request id and content, so a retry adds
+        nothing; online, a retry rewrites what is there. When the online write fails, the offline rows stay.
+        Raises ViewNotFound, EmptyRequest, TooManyRows, JoinKeyMissing, MalformedColumn, FeatureNotFound,
+        TypeMismatch, RowRefused (not best_effort), SourceUnreadable, StoreUnavailable.
+        """
+        views = _targets(definitions, target)
+        self._check_size(rows)
+        now = self._now()
+        checked = [_Checked(view, rows, now) for view in views]
+        _refuse_unknown_columns(target, views, rows)
+        refused = _refusals(checked, rows.num_rows)
+        if refused and not best_effort:
+            raise _all_or_nothing(refused)
+        keep = np.ones(rows.num_rows, bool)
+        keep[[item.row for item in refused]] = False
+        if keep.any():
+            if destination is not Destination.ONLINE:
+                name = _part_name(request_id, rows)
+                for source, table in _by_source(checked, keep).values():
+                    _append(source, table, name)
+            if destination is not Destination.OFFLINE:
+                for item in checked:
+                    self._store.write(item.view, item.new_rows(keep))
+        return Pushed(int(keep.sum()), tuple(refused), tuple(view.name for view in views))
+
+    def _check_size(self, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            raise EmptyRequest(
+                "the request has no rows to write",
+                metadata={"field": "columns"},
+                violations=[FieldViolation("columns", "has no rows")],
+            )
+        if rows.num_rows > self._max_rows:
+            raise TooManyRows(
+                f"{rows.num_rows} rows in one push, at most {self._max_rows} are allowed; "
+                "send several requests",
+                metadata={"limit": str(self._max_rows), "actual": str(rows.num_rows)},
+            )
+
+
+class _Checked:
+    """The rows of a request as one view needs them, typed; refusals: by row, of what does not fit."""
+
+    def __init__(self, view: FeatureView, rows: pa.Table, now: datetime) -> None:
+        self.view = view
+        self.refusals: dict[int, Refusal] = {}
+        source = view.source
+        self.source = source
+        self._event_name = _view_name(source, source.timestamp_column) if source else "event_timestamp"
+        self._created_name = (
+            _view_name(source, source.created_column) if source and source.created_column else ""
+        )
+        for key in view.join_keys:
+            if key.name not in rows.column_names:
+                raise JoinKeyMissing(
+                    f"the push lacks the join key {key.name!r} ({key.type}) of view {view.name!r}",
+                    metadata={"join_key": key.name},
+                )
+        self.keys = {key.name: self._typed(rows, key, required=True) for key in view.join_keys}
+        self.values = {item.name: self._typed(rows, item) for item in view.features}
+        event = Field(self._event_name, ValueType.TIMESTAMP)
+        self.event = self._typed(rows, event, required=True)
+        self.created: pa.Array | None = None
+        if self._created_name and self._created_name in rows.column_names:
+            created = self._typed(rows, Field(self._created_name, ValueType.TIMESTAMP))
+            self.created = created.fill_null(pa.scalar(now, TIMESTAMP))
+        elif self._created_name:
+            self.created = pa.array([now] * rows.num_rows, TIMESTAMP)
+
+    def column_names(self) -> set[str]:
+        """The columns the view takes."""
+        return {*self.keys, *self.values, self._event_name, self._created_name}
+
+    def new_rows(self, keep: npt.NDArray[np.bool_]) -> NewRows:
+        """The kept rows for the online store."""
+        mask = pa.array(keep)
+        return NewRows(
+            keys=tuple(array.filter(mask) for array in self.keys.values()),
+            values=tuple(array.filter(mask) for array in self.values.values()),
+            event_micros=_micros(self.event.filter(mask)),
+            created_micros=None if self.created is None else _micros(self.created.filter(mask)),
+        )
+
+    def offline(self) -> dict[str, pa.Array]:
+        """All columns under the names of the source."""
+        source = self.source
+        if source is None or not source.path:
+            raise SourceUnreadable(
+                f"view {self.view.name} has no source of Parquet files to append to",
+                metadata={"view": self.view.name},
+            )
+        columns = {source.column_of(name): array for name, array in (self.keys | self.values).items()}
+        columns[source.timestamp_column] = self.event
+        if source.created_column and self.created is not None:
+            columns[source.created_column] = self.created
+        return columns
+
+    def _typed(self, rows: pa.Table, field: Field, *, required: bool = False) -> pa.Array:
+        if field.name not in rows.column_names:
+            raise MalformedColumn(
+                f"the push lacks the column {field.name!r} ({field.type}) of view {self.view.name!r}",
+                metadata={"column": field.name},
+            )
+        array = rows[field.name].combine_chunks()
+        bounds = _INT_BOUNDS.get(field.type)
+        if bounds and pa.types.is_integer(array.type):
+            array = self._within(array, field, bounds)
+        typed = coerce(array, field.type, field.name, floats=True)
+        if required and typed.null_count:
+            self._refuse(typed.is_null(), field.name, f"{field.name} is null")
+        return typed
+
+    def _within(self, array: pa.Array, field: Field, bounds: tuple[int, int]) -> pa.Array:
+        """The integers, null where one is out of range: that is a fault of the row, not of the request."""
+        if array.type == arrow_type(field.type) or pa.types.is_unsigned_integer(array.type):
+            return array
+        outside = pc.or_(pc.less(array, bounds[0]), pc.greater(array, bounds[1])).fill_null(False)
+        self._refuse(outside, field.name, f"{field.name} does not fit {field.type}")
+        return pc.if_else(outside, pa.scalar(None, array.type), array)
+
+    def _refuse(self, mask: pa.Array, column: str, reason: str) -> None:
+        for row in np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist():
+            self.refusals.setdefault(row, Refusal(row, column, reason))
+
+
+def _targets(definitions: Definitions, target: str) -> list[FeatureView]:
+    names = definitions.push_sources.get(target)
+    if names is not None and target not in definitions.views:
+        if not names:
+            raise ViewNotFound(
+                f"no view takes rows from the push source {target!r}",
+                metadata={"view": target, "project": definitions.project},
+            )
+        return [definitions.view(name) for name in names]
+    view = definitions.view(target)
+    if view.kind is ViewKind.ON_DEMAND:
+        raise InvalidArgument(
+            f"{target!r} is an on-demand view: it is computed, not written",
+            violations=[FieldViolation("target", "is an on-demand view")],
+        )
+    return [view]
+
+
+def _refuse_unknown_columns(target: str, views: list[FeatureView], rows: pa.Table) -> None:
+    known: set[str] = set()
+    for view in views:
+        known |= {item.name for item in (*view.join_keys, *view.features)}
+        if view.source is not None:
+            times = (view.source.timestamp_column, view.source.created_column)
+            known |= {_view_name(view.source, name) for name in times if name}
+        else:
+            known.add("event_timestamp")
+    for name in rows.column_names:
+        if name not in known:
+            raise FeatureNotFound(
+                f"{target!r} takes no column {name!r}; it takes {', '.join(sorted(known))}",
+                metadata={"view": target, "feature": name},
+                violations=[FieldViolation("columns", f"{name} is unknown")],
+            )
+
+
+def _refusals(checked: list[_Checked], rows: int) -> list[Refusal]:
+    found: dict[int, Refusal] = {}
+    for item in checked:
+        for row, refusal in item.refusals.items():
+            found.setdefault(row, refusal)
+    return [found[row] for row in sorted(found) if row < rows]
+
+
+def _all_or_nothing(refused: list[Refusal]) -> RowRefused:
+    first = refused[0]
+    return RowRefused(
+        f"{len(refused)} rows were refused and nothing was written; row {first.row}: {first.reason}",
+        metadata={"row": str(first.row)},
+        violations=[
+            FieldViolation(f"columns[{item.column}][{item.row}]", item.reason)
+            for item in refused[:_VIOLATIONS_SHOWN]
+        ],
+    )
+
+
+def _by_source(checked: list[_Checked], keep: npt.NDArray[np.bool_]) -> dict[str, tuple[Source, pa.Table]]:
+    """One table for each source: views of one push source share their rows."""
+    columns: dict[str, dict[str, pa.Array]] = {}
+    sources: dict[str, Source] = {}
+    for item in checked:
+        found = item.offline()
+        assert item.source is not None
+        sources[item.source.path] = item.source
+        columns.setdefault(item.source.path, {}).update(found)
+    mask = pa.array(keep)
+    return {path: (sources[path], pa.table(found).filter(mask)) for path, found in columns.items()}
+
+
+def _append(source: Source, table: pa.Table, name: str) -> None:
+    try:
+        parquet.append(source.path, _as_before(source, table), name)
+    except (OSError, ValueError) as error:
+        raise SourceUnreadable(
+            f"cannot append to the source {source.name}: {error}", metadata={"view": source.name}
+        ) from error
+
+
+def _as_before(source: Source, table: pa.Table) -> pa.Table:
+    """The rows in the types of the source's first file, so that all files read as one."""
+    try:
+        files = parquet.files_of(source.path)
+    except FileNotFoundError:
+        return table
+    if not files:
+        return table
+    before = pq.read_schema(files[0])
+    for index, name in enumerate(table.column_names):
+        position = before.get_field_index(name)
+        if position < 0 or pa.types.is_null(before.field(position).type):
+            continue
+        wanted = before.field(position).type
+        column = table[name]
+        if pa.types.is_timestamp(wanted) and wanted.tz is None:
+            column = column.cast(pa.timestamp("us"))
+        table = table.set_column(index, name, column.cast(wanted))
+    return table
+
+
+def _part_name(request_id: str, rows: pa.Table) -> str:
+    digest = hashlib.sha256((request_id or uuid.uuid4().hex).encode())
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    digest.update(sink.getvalue())
+    return digest.hexdigest()[:32]
+
+
+def _view_name(source: Source, column: str | None) -> str:
+    """The name in the view of a source's column."""
+    return next((mapped for name, mapped in source.columns if name == column), column or "")
+
+
+def _micros(times: pa.Array) -> npt.NDArray[np.int64]:
+    found: npt.NDArray[np.int64] = times.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return found

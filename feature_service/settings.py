@@ -1,0 +1,42 @@
+"""Settings of feature_service: environment variables PLUMBLINE_FEATURES_…"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from servicekit.settings import ServerSettings
+
+
+class FeatureSettings(ServerSettings):
+    """What it takes to serve one Feast repository."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix="PLUMBLINE_FEATURES_")
+
+    port: int = Field(7410, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
+    metrics_port: int | None = Field(
+        7411, ge=0, le=65535, description="Port of the Prometheus page /metrics; unset: none."
+    )
+    repo: Path = Field(Path("."), description="The folder with feature_store.yaml.")
+    max_entities: int = Field(10_000, ge=1, description="Entities in one online read.")
+    max_push_rows: int = Field(50_000, ge=1, description="Rows in one push.")
+    join_memory: str = Field(
+        "2GB",
+        pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$",
+        description="Memory of one historical join; then it spills.",
+    )
+    join_threads: int = Field(0, ge=0, description="Threads of one historical join; 0: one for each core.")
+    max_joins: int = Field(2, ge=1, description="Historical joins and materializations at once; more wait.")
+    max_spool_bytes: int = Field(
+        16 * 1024**3, ge=1024**2, description="Entity rows of one historical read, as Arrow bytes."
+    )
+    temp_dir: Path | None = Field(
+        None, description="Where entity rows, spilled joins and results lie meanwhile; unset: the system's."
+    )
+    online_threads: int = Field(4, ge=1, description="Threads that read the online store.")
+    store_timeout_seconds: float = Field(
+        2.0, gt=0, description="How long an online read waits for the store."
+    )
+    refresh_seconds: float = Field(2.0, gt=0, description="How often the registry is looked at for changes.")
