@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
         raise MigrationError(
             f"the database {_shown(engine)} has a schema this version of the registry does not know ({error})"
         ) from error
-    except (exc.DBAPIError, OSError) as error:
+    except (exc.DBAPIError, sqlite3.Error, OSError) as error:
         cause = error.orig if isinstance(error, exc.DBAPIError) else error
         raise MigrationError(
             f"cannot open the database {_shown(engine)}: {' '.join(str(cause).split())}"

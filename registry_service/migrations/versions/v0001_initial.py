@@ -187,6 +187,8 @@ def _create_postgresql_triggers() -> None:
         _trigger(f"{table}_guard", table, "INSERT OR DELETE", "guard_version_part")
     _trigger("model_version_guard", "model_version", "UPDATE OR DELETE", "guard_version")
     _trigger("training_run_guard", "training_run", "UPDATE OR DELETE", "guard_run")
+    for table in (*APPEND_ONLY, *PARTS, "model_version", "training_run"):
+        _trigger(f"{table}_keep", table, "TRUNCATE", "refuse_change", each="STATEMENT")
 
 
 def _function(name: str, body: str) -> None:
@@ -195,10 +197,10 @@ def _function(name: str, body: str) -> None:
     )
 
 
-def _trigger(name: str, table: str, verbs: str, function: str) -> None:
+def _trigger(name: str, table: str, verbs: str, function: str, each: str = "ROW") -> None:
     op.execute(
         f"CREATE TRIGGER {name} BEFORE {verbs} ON {table} "
-        f"FOR EACH ROW EXECUTE FUNCTION plumbline_{function}()"
+        f"FOR EACH {each} EXECUTE FUNCTION plumbline_{function}()"
     )
 
 
