@@ -65,7 +65,11 @@ class LocalBlobs:
         if size != file.size_bytes:
             stream.close()
             raise corrupt(file, f"{size} bytes instead of {file.size_bytes}")
-        return LocalOutgoing(file, stream)
+        try:
+            return LocalOutgoing(file, stream)
+        except BlobCorrupt:
+            stream.close()
+            raise
 
     def _path(self, sha256: str) -> Path:
         return self._blobs / sha256[:2] / sha256[2:4] / sha256

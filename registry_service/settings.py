@@ -46,7 +46,7 @@ class RegistrySettings(ServerSettings):
         scheme = value.partition("://")[0].partition("+")[0]
         if scheme not in ("sqlite", "postgresql"):
             raise ValueError("use sqlite:///path/to/file.db or postgresql://user:password@host/database")
-        if scheme == "sqlite" and not value.partition(":///")[2].strip("/"):
+        if scheme == "sqlite" and value.partition(":///")[2].strip("/") in ("", ":memory:"):
             raise ValueError(
                 "name a file, as in sqlite:///path/to/file.db; the registry is not kept in memory"
             )
