@@ -112,6 +112,25 @@ def get(
             )
 
 
+@features.command("materialize")
+def materialize(
+    views: Annotated[list[str] | None, typer.Argument(help="Feature views; default: all.")] = None,
+    json: Json = False,
+) -> None:
+    """Bring the newest rows of feature views online, each view from where it ended last."""
+    with errors_for_people(), feature_client() as client:
+        finished = []
+        for progress in client.materialize(views or ()):
+            if not progress.view_finished:
+                continue
+            finished.append({"view": progress.view, "rows_written": progress.rows_written})
+            if not json:
+                done = f"{progress.views_done}/{progress.views_total}"
+                console.print(f"  {progress.view:<26} {progress.rows_written:>9,} rows  ({done})")
+        if json:
+            print_json(finished)
+
+
 def online_cells(found: OnlineFeatures) -> list[list[dict[str, Any]]]:
     """Per entity, per feature: value, status, event time, view."""
     names = found.values.column_names

@@ -1,0 +1,61 @@
+"""`plumbline features materialize`: one line for each view that is done, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from plumbline.cli.main import app
+from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
+from plumbline.features.v1 import feature_retrieval_service_pb2_grpc as pb_grpc
+
+
+class Materializer(pb_grpc.FeatureRetrievalServiceServicer):
+    """Brings two views online, one of them in two steps, or those that are asked for."""
+
+    def Materialize(  # noqa: N802
+        self, request: pb.MaterializeRequest, context: Any
+    ) -> Iterator[pb.MaterializeResponse]:
+        views = list(request.views) or ["weather", "planes"]
+        for done, view in enumerate(views, 1):
+            yield pb.MaterializeResponse(view=view, rows_written=1_000, views_total=len(views))
+            yield pb.MaterializeResponse(
+                view=view, rows_written=2_500, view_finished=True, views_done=done, views_total=len(views)
+            )
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    pb_grpc.add_FeatureRetrievalServiceServicer_to_server(Materializer(), server)
+    monkeypatch.setenv("PLUMBLINE_FEATURES_ADDRESS", f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    server.start()
+    yield
+    server.stop(None).wait()
+
+
+@pytest.mark.usefixtures("address")
+def test_each_view_is_told_once_when_it_is_done() -> None:
+    done = CliRunner().invoke(app, ["features", "materialize"])
+    assert done.exit_code == 0
+    lines = [line.split() for line in done.output.splitlines()]
+    assert lines == [["weather", "2,500", "rows", "(1/2)"], ["planes", "2,500", "rows", "(2/2)"]]
+
+
+@pytest.mark.usefixtures("address")
+def test_views_can_be_named_and_programs_get_json() -> None:
+    done = CliRunner().invoke(app, ["features", "materialize", "planes", "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.output) == [{"view": "planes", "rows_written": 2500}]
+
+
+def test_nobody_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUMBLINE_FEATURES_ADDRESS", "127.0.0.1:1")
+    done = CliRunner().invoke(app, ["features", "materialize"])
+    assert done.exit_code == 3
