@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from rich.console import Console
 
 from plumbline.errors import PlumblineError
@@ -58,8 +59,12 @@ def run_job(config: TrainingConfig, settings: TrainerSettings, options: Options,
         except ConfigError as error:
             result.error = str(error)
             raise
-        except (TrainerError, PlumblineError) as error:
-            result.error = str(error)
+        except (TrainerError, PlumblineError, OSError, pa.ArrowException) as error:
+            # The last two: a full disk, a folder that may not be written, a stream that broke off.
+            result.error = str(error) if str(error) else type(error).__name__
+        except KeyboardInterrupt:
+            result.error = "interrupted"
+            raise
         finally:
             result.seconds = time.perf_counter() - began
             result.steps = steps.records

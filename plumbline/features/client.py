@@ -133,7 +133,9 @@ class FeatureClient(Client):
         source = _ArrowReplies(replies, on_progress)
         # Arrow would wrap an error of the call in one of its own; the first bytes are read out here.
         source.fill()
-        return HistoricalFeatures(pa.ipc.open_stream(pa.PythonFile(source, mode="r")), source)
+        # Buffered: Arrow takes a short read for the end of the file, and a raw file may answer with one.
+        file = pa.PythonFile(io.BufferedReader(source), mode="r")
+        return HistoricalFeatures(pa.ipc.open_stream(file), source)
 
     def push(
         self,
