@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     apply_parser = commands.add_parser("apply", help="write a repository's definitions to its registry")
     apply_parser.add_argument("--repo", type=Path, default=None, help="the folder with feature_store.yaml")
     options = parser.parse_args(arguments)
+    os.environ.setdefault("FEAST_USAGE", "False")  # no calls home
     _quieten_feast()
     return _apply(options.repo) if options.command == "apply" else _serve()
 
@@ -33,12 +34,14 @@ def _serve() -> int:
     # Feast takes seconds to import, and is not needed to say that a setting is wrong or to print help.
     from feature_service.app import build
 
+    _quieten_feast()
     return run("feature_service", FeatureSettings, build)
 
 
 def _apply(repo: Path | None) -> int:
     from feature_service.feast_apply import apply
 
+    _quieten_feast()
     folder = repo or FeatureSettings().repo
     try:
         changes = apply(folder)
@@ -53,8 +56,7 @@ def _apply(repo: Path | None) -> int:
 
 
 def _quieten_feast() -> None:
-    """No calls home, and no warnings of Feast's in the user's terminal."""
-    os.environ.setdefault("FEAST_USAGE", "False")
+    """No warnings of Feast's for the user. Said again once Feast is imported: it sets filters of its own."""
     for module in ("feast", "pandas", "ibis", "pydantic", "google"):
         warnings.filterwarnings("ignore", module=rf"{module}(\..*)?")
     logging.getLogger("feast").setLevel(logging.ERROR)

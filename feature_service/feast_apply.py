@@ -35,14 +35,15 @@ def apply(repo: Path, *, validate_sources: bool = True) -> list[Change]:
     Idempotent: without a change in the files, nothing is changed and the list is empty. Raises StartupError
     when the files cannot be loaded or are refused.
     """
-    config = load_config(repo)
+    folder = repo.absolute()  # before the working folder changes
+    config = load_config(folder)
     registry = FeastRepo(config)
     with registry.writing():
         before = registry.load()
         said = io.StringIO()
         try:
-            with _inside(repo.absolute()), contextlib.redirect_stdout(said):
-                _apply(config, repo.absolute(), validate_sources)
+            with _inside(folder), contextlib.redirect_stdout(said):
+                _apply(config, folder, validate_sources)
         except SystemExit as error:  # how Feast refuses a repository
             raise StartupError(f"{repo}: {said.getvalue().strip() or 'refused by Feast'}") from error
         after = registry.load()
@@ -51,7 +52,7 @@ def apply(repo: Path, *, validate_sources: bool = True) -> list[Change]:
 
 def _apply(config: RepoConfig, repo: Path, validate_sources: bool) -> None:
     contents = _get_repo_contents(repo, config.project, config)
-    store = FeatureStore(config=config)
+    store = FeatureStore(repo_path=str(repo), config=config)
     apply_total_with_repo_instance(
         store, config.project, store.registry, contents, skip_source_validation=not validate_sources
     )

@@ -53,7 +53,7 @@ class FeastRepo:
         registry = self._registry_file()
         if registry is not None:
             registry.parent.mkdir(parents=True, exist_ok=True)
-        self._store = FeatureStore(config=config)
+        self._store = FeatureStore(repo_path=str(self.folder), config=config)
 
     def changed(self) -> bool:
         """Whether the registry may differ from what `load` saw last; always for one that is no local file."""
