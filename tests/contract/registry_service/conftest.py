@@ -54,8 +54,9 @@ def postgres_database(postgres_server: str) -> str:
         # What the tests write need not outlive a power cut; they take a third of the time.
         _maintain(postgres_server, f"ALTER SYSTEM SET {setting} = off")
     _maintain(postgres_server, "SELECT pg_reload_conf()")
-    _maintain(postgres_server, "CREATE DATABASE registry")
-    url = _on(postgres_server, "registry")
+    name = f"registry_{uuid.uuid4().hex[:12]}"
+    _maintain(postgres_server, f"CREATE DATABASE {name}")
+    url = _on(postgres_server, name)
     engine = open_engine(url)
     migrate(engine)
     engine.dispose()
