@@ -29,7 +29,6 @@ def main() -> NoReturn:
         print(f"serving: {error}", file=sys.stderr)
         sys.exit(2)
     http.set_inheritable(True)
-    print(f"serving listens on {settings.host}:{http.getsockname()[1]} for HTTP", file=sys.stderr)
     # exec, so that BentoML and prometheus_client find their environment at import, and the process that
     # was started is the one that serves: one id to signal, nothing left behind.
     os.execve(sys.executable, [sys.executable, "-m", "serving.worker", str(http.fileno())], env)  # noqa: S606

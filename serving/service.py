@@ -30,7 +30,7 @@ from serving.app import App, building, serving_grpc
 from serving.http_errors import SHAPED_HEADER, ErrorShape
 from serving.settings import ServingSettings
 
-_log = logging.getLogger("plumbline.http")
+_log = logging.getLogger("plumbline.serving")
 
 
 class _PredictionHttp:

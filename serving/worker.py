@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -11,9 +12,12 @@ import sys
 
 import uvicorn
 
+from servicekit.logs import configure_logging
 from serving.process import metrics_folder
 from serving.service import http_app
 from serving.settings import ServingSettings
+
+_log = logging.getLogger("plumbline.serving")
 
 
 def main(descriptor: int) -> int:
@@ -22,10 +26,11 @@ def main(descriptor: int) -> int:
     0: stopped as asked; 2: could not start, with the reason on stderr.
     """
     settings = ServingSettings()
-    # uvicorn raises the signal again once it has stopped, for handlers that were there before it; by
-    # then all is done, and the exit code is to say so.
+    configure_logging("serving", settings.log_level, settings.log_format)
+    # Until uvicorn takes the signals over there is nothing to wait for. It raises them again once it has
+    # stopped, for handlers that were there before it; by then all is done, and the exit code says so.
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: None)
+        signal.signal(signum, lambda *_: sys.exit(0))
     config = uvicorn.Config(
         http_app(),
         log_config=None,
@@ -35,8 +40,11 @@ def main(descriptor: int) -> int:
         timeout_graceful_shutdown=math.ceil(settings.grace_seconds),
     )
     server = uvicorn.Server(config)
+    listener = socket.socket(fileno=descriptor)
+    host, port = listener.getsockname()[:2]
+    _log.info("serving listens on %s:%d for HTTP", host, port)
     try:
-        server.run(sockets=[socket.socket(fileno=descriptor)])
+        server.run(sockets=[listener])
     finally:
         shutil.rmtree(metrics_folder(os.environ), ignore_errors=True)
     return 0 if server.started else 2

@@ -77,8 +77,9 @@ class ServingProcess:
             return False
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log's JSON lines."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """The log's JSON lines, so far as they are whole."""
+        whole = self.log.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
 
 def environment(folder: Path, registry: str, features: str, **more: str) -> dict[str, str]:
