@@ -83,11 +83,12 @@ class AsofJoin:
         self._rows = len(micros)
         names = ["r", "t", *(f"e{i}" for i in range(len(keys)))]
         numbers = pa.array(np.arange(self._rows, dtype=np.int64))
-        self._connection.register("entity_rows", pa.table([numbers, micros, *keys], names))
-        # A copy in DuckDB has statistics to plan by, and can spill; a registered Arrow table has neither.
-        self._run("CREATE OR REPLACE TEMP TABLE entity AS SELECT * FROM entity_rows")
-        self._connection.unregister("entity_rows")
-        low, high = self._fetch("SELECT min(t), max(t) FROM entity")[0]
+        with _readable("the entity rows"):
+            self._connection.register("entity_rows", pa.table([numbers, micros, *keys], names))
+            # A copy in DuckDB has statistics to plan by, and can spill; a registered Arrow table has neither.
+            self._run("CREATE OR REPLACE TEMP TABLE entity AS SELECT * FROM entity_rows")
+            self._connection.unregister("entity_rows")
+            low, high = self._fetch("SELECT min(t), max(t) FROM entity")[0]
         self._range = None if low is None else (low, high)
 
     def join(self, view: SourceView, known_at: KnownAt) -> pa.Table:
@@ -102,7 +103,7 @@ class AsofJoin:
         if view.ttl_micros is not None:
             # Older rows are outside the ttl of every entity row, and never newer than one inside.
             where.append(f"ev >= {low - view.ttl_micros}")
-        with _readable(view):
+        with _readable(view.name):
             tie_break = self._load(view, where, "entity", known_at)
             self._run(sql.rank(view, tie_break=tie_break))
             self._run(sql.frontier(view, known_at))
@@ -125,7 +126,7 @@ class AsofJoin:
         where = [f"ev <= {end}"]
         if start is not None:
             where.append(f"{'known' if by_known else 'ev'} > {start}")
-        with _readable(view):
+        with _readable(view.name):
             tie_break = self._load(view, where, None, KnownAt.CREATED_BY_THEN)
             reader = self._connection.sql(sql.newest(view, tie_break=tie_break)).to_arrow_reader(_BATCH_ROWS)
             schema = _row_schema(view)
@@ -151,7 +152,7 @@ class AsofJoin:
         wanted = {column: types.get(column, "") for column in (*keys, *columns)}
         _require(view, [column for column, kind in wanted.items() if not kind])
         _check_columns(view, types)
-        with _readable(view):
+        with _readable(view.name):
             query = sql.pull(rows, types, keys, columns, start, end, newest_only=newest_only)
             table: pa.Table = self._connection.sql(query).to_arrow_table()
         for index, column in enumerate(table.column_names):
@@ -161,7 +162,7 @@ class AsofJoin:
 
     def columns(self, view: SourceView) -> dict[str, str]:
         """DuckDB type of each column of a view's source. Raises SourceUnreadable."""
-        with _readable(view):
+        with _readable(view.name):
             return {name: kind for name, kind, *_ in self._fetch(sql.describe(view.rows))}
 
     def _load(self, view: SourceView, where: list[str], keys_from: str | None, known_at: KnownAt) -> bool:
@@ -208,7 +209,7 @@ class AsofJoin:
 
 
 @contextmanager
-def _readable(view: SourceView) -> Iterator[None]:
+def _readable(name: str) -> Iterator[None]:
     """Says in the suite's words what DuckDB found wrong."""
     try:
         yield
@@ -216,13 +217,13 @@ def _readable(view: SourceView) -> Iterator[None]:
         raise Cancelled("the join was cancelled") from error
     except duckdb.OutOfMemoryException as error:
         raise ResourceExhausted(
-            f"view {view.name}: out of memory while joining ({_first_line(error)}); "
+            f"{name}: out of memory while joining ({_first_line(error)}); "
             "send fewer rows at once or raise the memory limit of joins"
         ) from error
     except duckdb.Error as error:
         raise SourceUnreadable(
-            f"view {view.name}: its source cannot be read as defined: {_first_line(error)}",
-            metadata={"view": view.name},
+            f"view {name}: its source cannot be read as defined: {_first_line(error)}",
+            metadata={"view": name},
         ) from error
 
 

@@ -1,0 +1,345 @@
+"""The join itself: against the oracle on random tables, and case by case on the ways files differ."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feature_service.domain import KnownAt, ValueType
+from feature_service.stores.asof_join import AsofJoin, JoinLimits
+from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
+from plumbline.errors import Cancelled, ResourceExhausted
+from plumbline.features.errors import SourceUnreadable
+from tests.unit.feature_service.oracle import Row, answer
+
+SECOND = 1_000_000
+LIMITS = JoinLimits(memory="500MB", threads=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("asof")
+
+
+@pytest.fixture
+def join() -> Iterator[AsofJoin]:
+    with AsofJoin(LIMITS) as opened:
+        yield opened
+
+
+def view(
+    *files: Path,
+    keys: Sequence[SourceColumn] = (SourceColumn("e0", "key", ValueType.STRING),),
+    features: Sequence[SourceColumn] = (SourceColumn("value", "value", ValueType.INT64),),
+    created: str | None = "created",
+    ttl: int | None = None,
+) -> SourceView:
+    rows = ParquetRows(tuple(map(str, files)), "event", created)
+    return SourceView("v", rows, tuple(keys), tuple(features), tuple(features), ttl)
+
+
+def times(values: Sequence[int | None]) -> pa.Array:
+    naive = pa.array([None if v is None else v * SECOND for v in values], pa.timestamp("us"))
+    return naive.cast(pa.timestamp("us", tz="UTC"))
+
+
+def write(path: Path, rows: Sequence[Row]) -> Path:
+    pq.write_table(
+        pa.table(
+            {
+                "key": pa.array([r.key for r in rows], pa.string()),
+                "event": times([r.event for r in rows]),
+                "created": times([r.created for r in rows]),
+                "value": pa.array([r.value for r in rows], pa.int64()),
+            }
+        ),
+        path,
+    )
+    return path
+
+
+def micros(moments: Sequence[int]) -> pa.Array:
+    return pa.array([m * SECOND for m in moments], pa.int64())
+
+
+keys = st.sampled_from(["a", "b", None])
+moments = st.integers(0, 6)
+rows = st.builds(Row, keys, st.none() | moments, st.none() | moments, st.none() | st.integers(0, 3))
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    table=st.lists(rows, max_size=12),
+    entities=st.lists(st.tuples(keys, st.integers(0, 7)), max_size=8),
+    ttl=st.none() | st.integers(1, 4),
+    known_at=st.sampled_from(KnownAt),
+)
+def test_the_join_is_the_oracle(
+    folder: Path, table: list[Row], entities: list[tuple[str | None, int]], ttl: int | None, known_at: KnownAt
+) -> None:
+    path = write(folder / "oracle.parquet", table)
+    with AsofJoin(LIMITS) as join:
+        join.set_entities(
+            micros([moment for _, moment in entities]), [pa.array([k for k, _ in entities], pa.string())]
+        )
+        found = join.join(view(path, ttl=None if ttl is None else ttl * SECOND), known_at)
+    expected = [answer(table, key, moment, ttl, known_at)[1] for key, moment in entities]
+    assert found["value"].to_pylist() == expected
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(table=st.lists(rows, max_size=12), start=st.none() | moments, end=moments, by_known=st.booleans())
+def test_the_newest_rows_are_those_of_plain_python(
+    folder: Path, table: list[Row], start: int | None, end: int, by_known: bool
+) -> None:
+    path = write(folder / "newest.parquet", table)
+    with AsofJoin(LIMITS) as join:
+        low = None if start is None else start * SECOND
+        batches = list(join.newest(view(path), low, end * SECOND, by_known=by_known))
+    found = {row["k0"]: row["value"] for batch in batches for row in batch.to_pylist()}
+
+    def in_range(row: Row) -> bool:
+        assert row.event is not None
+        since = max(row.event, row.created or 0) if by_known else row.event
+        return row.event <= end and (start is None or since > start)
+
+    inside = [row for row in table if row.event is not None and in_range(row)]
+    expected = {}
+    for key in {row.key for row in inside} - {None}:
+        answers, value = answer(inside, key, 100, None, KnownAt.IGNORE_CREATED)
+        assert answers
+        expected[key] = value
+    assert found == expected
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
+def test_event_times_of_any_resolution_and_zone(
+    join: AsofJoin, tmp_path: Path, unit: str, zone: str | None
+) -> None:
+    """Feast's DuckDB store fails on the nanosecond, zone-aware files that pandas writes."""
+    kind = pa.timestamp(unit, tz=zone)
+    instants = pa.array([1, 5], pa.int64()).cast(pa.timestamp("s")).cast(pa.timestamp("s", tz="UTC"))
+    event = instants.cast(kind) if zone else pa.array([1, 5], pa.int64()).cast(pa.timestamp("s")).cast(kind)
+    table = pa.table({"key": ["a", "a"], "event": event, "value": pa.array([10, 50], pa.int64())})
+    pq.write_table(table, tmp_path / "t.parquet")
+    join.set_entities(micros([0, 1, 4, 5]), [pa.array(["a"] * 4)])
+    found = join.join(view(tmp_path / "t.parquet", created=None), KnownAt.CREATED_BY_THEN)
+    assert found["value"].to_pylist() == [None, 10, 10, 50]
+
+
+def test_ttl_is_checked_on_the_newest_known_row_only(join: AsofJoin, tmp_path: Path) -> None:
+    """An older row within reach must not stand in for a newest one that is too old, nor the reverse."""
+    path = write(tmp_path / "t.parquet", [Row("a", 1, 1, 1), Row("a", 5, 9, 5)])
+    join.set_entities(micros([4, 5, 8, 9, 13]), [pa.array(["a"] * 5)])
+    found = join.join(view(path, ttl=4 * SECOND), KnownAt.CREATED_BY_THEN)
+    assert found["value"].to_pylist() == [1, 1, None, 5, None]
+
+
+def test_late_rows_do_not_leak_into_the_past(join: AsofJoin, tmp_path: Path) -> None:
+    """Feast's created column only breaks ties: a value written on day 9 is seen on day 5."""
+    path = write(tmp_path / "t.parquet", [Row("a", 1, 1, 1), Row("a", 5, 9, 5), Row("a", 3, 3, 3)])
+    join.set_entities(micros([6, 9]), [pa.array(["a", "a"])])
+    assert join.join(view(path), KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [3, 5]
+    assert join.join(view(path), KnownAt.IGNORE_CREATED)["value"].to_pylist() == [5, 5]
+
+
+def test_order_and_duplicates_are_kept(join: AsofJoin, tmp_path: Path) -> None:
+    """Feast's default store drops entity rows that share key and time."""
+    rng = np.random.default_rng(1)
+    moments, names = rng.integers(0, 50, 20_000), rng.integers(0, 20, 20_000)
+    path = write(
+        tmp_path / "t.parquet", [Row(f"k{k}", t, None, k * 100 + t) for k in range(20) for t in range(50)]
+    )
+    join.set_entities(micros(moments.tolist()), [pa.array([f"k{n}" for n in names])])
+    found = join.join(view(path), KnownAt.CREATED_BY_THEN)
+    assert found["value"].to_pylist() == (names * 100 + moments).tolist()
+
+
+def test_several_join_keys_of_other_types(join: AsofJoin, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "carrier": ["AA", "AA", "UA"],
+            "flight": pa.array([1, 2, 1], pa.int32()),
+            "event": times([1, 1, 1]),
+            "value": pa.array([1.5, 2.5, None]),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    keyed = view(
+        tmp_path / "t.parquet",
+        keys=[
+            SourceColumn("e0", "carrier", ValueType.STRING),
+            SourceColumn("e1", "flight", ValueType.INT64),
+        ],
+        features=[SourceColumn("value", "value", ValueType.DOUBLE)],
+        created=None,
+    )
+    join.set_entities(
+        micros([2, 2, 2, 2]), [pa.array(["AA", "AA", "UA", None]), pa.array([1, 2, 1, 1], pa.int64())]
+    )
+    assert join.join(keyed, KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [1.5, 2.5, None, None]
+
+
+def test_a_view_without_entities_answers_everybody(join: AsofJoin, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", [Row("x", 1, 1, 1), Row("y", 3, 3, 3)])
+    join.set_entities(micros([0, 2, 5]), [])
+    found = join.join(view(path, keys=()), KnownAt.CREATED_BY_THEN)
+    assert found["value"].to_pylist() == [None, 1, 3]
+
+
+@pytest.mark.parametrize("where", ["no files", "no rows"])
+def test_an_empty_source_answers_nobody(join: AsofJoin, tmp_path: Path, where: str) -> None:
+    files = [] if where == "no files" else [write(tmp_path / "t.parquet", [])]
+    join.set_entities(micros([1]), [pa.array(["a"])])
+    found = join.join(view(*files), KnownAt.CREATED_BY_THEN)
+    assert found["value"].to_pylist() == [None]
+    assert found.schema.field("value").type == pa.int64()
+
+
+def test_no_entity_rows_are_answered_by_no_rows(join: AsofJoin, tmp_path: Path) -> None:
+    join.set_entities(micros([]), [pa.array([], pa.string())])
+    found = join.join(view(write(tmp_path / "t.parquet", [Row("a", 1, 1, 1)])), KnownAt.CREATED_BY_THEN)
+    assert found.num_rows == 0
+    assert found.column_names == ["value"]
+
+
+VALUES: list[tuple[ValueType, pa.DataType, Any]] = [
+    (ValueType.DOUBLE, pa.float64(), 1.5),
+    (ValueType.DOUBLE, pa.float32(), 1.5),
+    (ValueType.DOUBLE, pa.int32(), 3),
+    (ValueType.FLOAT, pa.float32(), 1.5),
+    (ValueType.INT64, pa.int64(), 2**60),
+    (ValueType.INT64, pa.int16(), 7),
+    (ValueType.INT64, pa.float64(), 7.0),
+    (ValueType.INT32, pa.int64(), -7),
+    (ValueType.BOOL, pa.bool_(), True),
+    (ValueType.STRING, pa.string(), "é"),
+    (ValueType.STRING, pa.dictionary(pa.int8(), pa.string()), "x"),
+    (ValueType.BYTES, pa.binary(), b"\x00\xff"),
+    (ValueType.TIMESTAMP, pa.timestamp("us", tz="UTC"), datetime(2024, 3, 10, 7, 0, 0, 5, UTC)),
+    (ValueType.DOUBLE_LIST, pa.list_(pa.float64()), [1.5, 2.5]),
+    (ValueType.INT64_LIST, pa.list_(pa.int32()), [1, 2]),
+    (ValueType.STRING_LIST, pa.list_(pa.string()), ["a", ""]),
+    (ValueType.BOOL_LIST, pa.list_(pa.bool_()), [True, False]),
+    (ValueType.TIMESTAMP_LIST, pa.list_(pa.timestamp("us", tz="UTC")), [datetime(2024, 1, 1, tzinfo=UTC)]),
+]
+
+
+@pytest.mark.parametrize(("declared", "stored", "value"), VALUES)
+def test_values_come_back_as_declared_and_nulls_stay_nulls(
+    join: AsofJoin, tmp_path: Path, declared: ValueType, stored: pa.DataType, value: Any
+) -> None:
+    table = pa.table(
+        {"key": ["a", "b"], "event": times([1, 1]), "value": pa.array([value, None]).cast(stored)}
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    join.set_entities(micros([2, 2, 2]), [pa.array(["a", "b", "c"])])
+    typed = view(tmp_path / "t.parquet", features=[SourceColumn("value", "value", declared)], created=None)
+    assert join.join(typed, KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [value, None, None]
+
+
+@pytest.mark.parametrize(
+    ("declared", "values", "said"),
+    [
+        (ValueType.INT64, pa.array([1.5]), "fractions"),
+        (ValueType.INT32, pa.array([2**40]), "value"),
+        (ValueType.STRING, pa.array([1]), "declared STRING"),
+        (ValueType.DOUBLE, pa.array(["1"]), "declared DOUBLE"),
+        (ValueType.DOUBLE_LIST, pa.array([1.0]), "declared DOUBLE_LIST"),
+    ],
+)
+def test_values_that_do_not_fit_the_declared_type_are_an_error(
+    join: AsofJoin, tmp_path: Path, declared: ValueType, values: pa.Array, said: str
+) -> None:
+    pq.write_table(pa.table({"key": ["a"], "event": times([1]), "value": values}), tmp_path / "t.parquet")
+    join.set_entities(micros([2]), [pa.array(["a"])])
+    typed = view(tmp_path / "t.parquet", features=[SourceColumn("value", "value", declared)], created=None)
+    with pytest.raises(SourceUnreadable, match=said) as caught:
+        join.join(typed, KnownAt.CREATED_BY_THEN)
+    assert caught.value.metadata == {"view": "v"}
+
+
+def test_a_column_of_nothing_but_nulls_fits_any_type(join: AsofJoin, tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"key": ["a"], "event": times([1]), "value": pa.nulls(1)}), tmp_path / "t.parquet"
+    )
+    join.set_entities(micros([2]), [pa.array(["a"])])
+    typed = view(
+        tmp_path / "t.parquet", features=[SourceColumn("value", "value", ValueType.STRING)], created=None
+    )
+    assert join.join(typed, KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [None]
+
+
+def test_a_missing_column_is_named(join: AsofJoin, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", [Row("a", 1, 1, 1)])
+    join.set_entities(micros([2]), [pa.array(["a"])])
+    lost = view(path, features=[SourceColumn("value", "wind", ValueType.DOUBLE)])
+    with pytest.raises(SourceUnreadable, match="no column wind"):
+        join.join(lost, KnownAt.CREATED_BY_THEN)
+
+
+def test_a_time_column_that_holds_no_times_is_refused(join: AsofJoin, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"key": ["a"], "event": ["monday"], "value": [1]}), tmp_path / "t.parquet")
+    join.set_entities(micros([2]), [pa.array(["a"])])
+    with pytest.raises(SourceUnreadable, match="not a timestamp"):
+        join.join(view(tmp_path / "t.parquet", created=None), KnownAt.CREATED_BY_THEN)
+
+
+def test_a_file_that_is_no_parquet_is_refused(join: AsofJoin, tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").write_text("hello")
+    join.set_entities(micros([2]), [pa.array(["a"])])
+    with pytest.raises(SourceUnreadable, match="cannot be read"):
+        join.join(view(tmp_path / "t.parquet"), KnownAt.CREATED_BY_THEN)
+
+
+def join_again_and_again(join: AsofJoin, plan: SourceView) -> None:
+    for _ in range(100):
+        join.join(plan, KnownAt.CREATED_BY_THEN)
+
+
+def test_an_interrupted_join_is_cancelled_and_leaves_no_files(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    count = 1_000_000
+    table = pa.table(
+        {
+            "key": pa.array(rng.integers(0, 1000, count)),
+            "event": pa.array(rng.integers(0, 10**15, count)).cast(pa.timestamp("us")),
+            "value": pa.array(rng.integers(0, 10, count)),
+        }
+    )
+    pq.write_table(table, tmp_path / "big.parquet")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with AsofJoin(JoinLimits("1GB", 1, str(scratch))) as join:
+        join.set_entities(pa.array(rng.integers(0, 10**15, count)), [pa.array(rng.integers(0, 1000, count))])
+        keyed = view(
+            tmp_path / "big.parquet", keys=[SourceColumn("e0", "key", ValueType.INT64)], created=None
+        )
+        timer = threading.Timer(0.05, join.interrupt)
+        timer.start()
+        with pytest.raises(Cancelled):
+            join_again_and_again(join, keyed)
+        timer.join()
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_join_beyond_its_memory_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", [Row(f"k{i}", i, i, i) for i in range(50_000)])
+    names = [pa.array([f"k{i}" for i in range(50_000)])]
+    with AsofJoin(JoinLimits("1MB", 1, str(tmp_path))) as join:
+        join.set_entities(micros([1]), [pa.array(["k1"])])
+        with pytest.raises(ResourceExhausted, match="memory"):
+            join.join(view(path), KnownAt.CREATED_BY_THEN)
+    with AsofJoin(JoinLimits("1MB", 1, str(tmp_path))) as join, pytest.raises(ResourceExhausted):
+        join.set_entities(micros(range(50_000)), names)
