@@ -32,6 +32,8 @@ class Program:
     module: str
     ports: dict[str, tuple[str, int]]
     start_seconds: float = 60.0
+    #: Whether it reads the Feast registry at its start.
+    needs_definitions: bool = False
 
     @property
     def log(self) -> Path:
@@ -95,6 +97,7 @@ PROGRAMS = (
         "feature_service",
         {"grpc": ("PLUMBLINE_FEATURES_PORT", 7410), "metrics": ("PLUMBLINE_FEATURES_METRICS_PORT", 7411)},
         start_seconds=90.0,  # importing Feast alone takes ten seconds on a busy machine
+        needs_definitions=True,
     ),
     Program(
         "serving",

@@ -44,19 +44,24 @@ def main(arguments: list[str] | None = None) -> int:
 def up() -> None:
     """Starts what is not running and waits until it answers; stops it all again when that fails."""
     env = environment()
-    apply()
     records = _living()
     fresh: list[Record] = []
+    missing = [program for program in PROGRAMS if program.name not in records]
+    for name, record in records.items():
+        print(f"  {name:<18} already runs (pid {record.pid})")
+    for program in missing:
+        program.check_ports(env)
     try:
-        for program in PROGRAMS:
-            if program.name in records:
-                print(f"  {program.name:<18} already runs (pid {records[program.name].pid})")
-                continue
-            program.check_ports(env)
+        # The one that needs the definitions comes last: the others start while they are applied.
+        for program in sorted(missing, key=lambda item: item.needs_definitions):
+            if program.needs_definitions:
+                apply()
             record = _start(program, env)
             fresh.append(record)
             records[program.name] = record
             write_records(records)
+        if not any(program.needs_definitions for program in missing):
+            apply()
         for record in fresh:
             _wait(record, env)
     except BaseException:

@@ -29,7 +29,7 @@ def show(result: dict[str, Any], lineage: GetLineageResponse, console: Console, 
         f"Served over gRPC and HTTP by {result['served']['model_version']}; {equal} of {parity['cells']}"
         " feature values used equal the point-in-time join.\n"
     )
-    console.print(_next_steps(result, path))
+    console.print(_next_steps(result, path), soft_wrap=True)
 
 
 def _steps(result: dict[str, Any]) -> Table:
@@ -64,32 +64,33 @@ def _metrics(training: dict[str, Any]) -> Table:
 
 
 def _predictions(found: dict[str, Any]) -> Table:
+    """One column a flight, one row a feature."""
+    flights = found["flights"]
     table = Table(
         box=None,
         pad_edge=False,
         header_style="bold",
-        title=f"Five flights as seen at {found['moment'][:16]}Z",
+        title=f"Five flights as seen at {found['moment'][:16]}Z, with the features used",
         title_justify="left",
     )
-    for name in ("flight", "departs", "P(late)", "was late", "features used"):
-        table.add_column(name, justify="right" if name == "P(late)" else "left", overflow="fold")
-    for flight in found["flights"]:
-        used = ", ".join(
-            f"{name}={_short(value)}" for name, value in flight["features"].items() if value is not None
-        )
-        missing = sum(value is None for value in flight["features"].values())
-        table.add_row(
-            f"{flight['flight_id'].split('/')[0]} {flight['origin']}→{flight['dest']}",
-            flight["scheduled_departure"][11:16] + "Z",
-            f"{flight['probability_late']:.3f}",
-            "yes" if flight["was_late"] else "no",
-            used + (f" ({missing} missing)" if missing else ""),
-        )
+    table.add_column("")
+    for flight in flights:
+        table.add_column(flight["flight_id"].split("/")[0], justify="right")
+    table.add_row("departs", *(flight["scheduled_departure"][11:16] + "Z" for flight in flights))
+    for name in flights[0]["features"]:
+        table.add_row(f"[dim]{name}[/]", *(_cell(flight, name) for flight in flights))
+    for title, key in (("P(late), gRPC", "probability_late"), ("P(late), HTTP", "probability_late_http")):
+        table.add_row(f"[bold]{title}[/]", *(f"[bold]{flight[key]:.4f}[/]" for flight in flights))
+    table.add_row("was late", *("yes" if flight["was_late"] else "no" for flight in flights))
     return table
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _cell(flight: dict[str, Any], name: str) -> str:
+    """The value, or why there is none."""
+    value, status = flight["features"][name], flight["statuses"][name]
+    if value is None:
+        return f"[yellow]{status.lower().replace('_', ' ')}[/]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _next_steps(result: dict[str, Any], path: Path) -> str:

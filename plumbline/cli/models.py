@@ -15,6 +15,8 @@ from plumbline.types.v1 import column_pb2
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
+_SHORT_NAME = 40  # a run's name; longer ones end in 64 hex digits, which --json tells
+
 models = typer.Typer(help="Models and their versions.", no_args_is_help=True)
 alias = typer.Typer(help="Aliases: which version is the champion.", no_args_is_help=True)
 
@@ -160,9 +162,11 @@ def lineage_tree(start: str, graph: pb.GetLineageResponse, *, down: bool = False
 
 
 def _label(name: str, nodes: dict[str, pb.LineageNode]) -> str:
+    """What a person reads; the name itself too, where it is short enough to be of use."""
     node = nodes.get(name)
-    short = name if len(name) <= 60 else f"{name[:48]}…{name[-6:]}"
-    return f"{short}  [dim]{node.label}[/dim]" if node is not None and node.label not in ("", name) else short
+    if node is None or node.label in ("", name):
+        return name
+    return f"{node.label}  [dim]{name}[/dim]" if len(name) <= _SHORT_NAME else node.label
 
 
 def _print_version(version: res.ModelVersion) -> None:

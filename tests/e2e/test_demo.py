@@ -87,7 +87,7 @@ def test_the_summary_is_readable(stack: Stack) -> None:
     for word in (
         "average precision",
         "models/flight_delay/versions/1",
-        "featureViews/flights/weather",
+        "feature view flights/weather",
         "P(late)",
     ):
         assert word in text

@@ -87,6 +87,6 @@ def test_a_node_that_two_paths_reach_is_drawn_once() -> None:
     tree = lineage_tree("v", graph)
     assert [str(child.label) for child in tree.children][:1] == ["[dim]produced_by[/dim] run"]
     below_run = [str(child.label) for child in tree.children[0].children]
-    assert below_run == ["[dim]read_from[/dim] data  [dim]3 rows[/dim]"]
+    assert below_run == ["[dim]read_from[/dim] 3 rows  [dim]data[/dim]"]
     assert "(above)" in str(tree.children[1].label)
     assert "depth limit" in str(tree.children[-1].label)
