@@ -9,9 +9,6 @@ from registry_service.domain import Direction, LineageEdge, LineageNode, NodeKey
 from registry_service.names import NodeName
 from registry_service.ports import LineageStore, Transaction
 
-DEFAULT_DEPTH = 10
-MAX_DEPTH = 50
-
 #: The place of an edge in a walk: distance, upstream, downstream, relation.
 EdgeKey = tuple[int, str, str, str]
 

@@ -37,7 +37,7 @@ class RegistrySettings(ServerSettings):
     )
     file_threads: int = Field(4, ge=1, le=64, description="File reads and writes at once.")
     busy_seconds: float = Field(
-        10.0, gt=0, description="How long to wait for the database before answering UNAVAILABLE."
+        5.0, gt=0, description="How long to wait for the database before answering UNAVAILABLE."
     )
 
     @field_validator("database_url")

@@ -18,7 +18,7 @@ from registry_service.domain import (
     TrainingRun,
     etag,
 )
-from registry_service.lineage import DEFAULT_DEPTH, MAX_DEPTH
+from registry_service.validation import DEFAULT_DEPTH, MAX_DEPTH
 
 _RUN_STATES = {
     RunState.RUNNING: res.RUN_STATE_RUNNING,

@@ -157,6 +157,17 @@ def test_lists_go_page_by_page(registry: Running) -> None:
     rest = stub.ListRuns(pb.ListRunsRequest(page_size=4, page_token=first.next_page_token))
     assert [run.display_name for run in (*first.runs, *rest.runs)] == list("6543210")
     assert rest.next_page_token == ""
+    edges, request = (
+        [],
+        pb.GetLineageRequest(node="models/m0", direction=pb.LINEAGE_DIRECTION_DOWNSTREAM, page_size=2),
+    )
+    while True:
+        part = stub.GetLineage(request)
+        edges += [edge.downstream for edge in part.edges]
+        request.page_token = part.next_page_token
+        if not part.next_page_token:
+            break
+    assert edges == [f"models/m0/versions/{number}" for number in range(1, 8)]
     data = stub.ListDatasets(pb.ListDatasetsRequest(page_size=1))
     assert data.datasets[0].name == f"datasets/{6:064x}"
     assert client.get_run(first.runs[0].name) == first.runs[0]
