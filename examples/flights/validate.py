@@ -101,7 +101,7 @@ def flights(raw: pd.DataFrame, zone: dict[str, str]) -> Judged:
         & local.dt.month.eq(raw["month"])
         & local.dt.day.eq(raw["day"])
         & local.dt.hour.eq(raw["hour"])
-        & raw["sched_dep_time"].eq(raw["hour"] * 100 + raw["minute"])
+        & (clock.minute_of_day(raw["sched_dep_time"]) % 1440).eq(raw["hour"] * 60 + raw["minute"])
     )
     verdicts.refuse(~same_hour.fillna(False).astype(bool), "the local date and clock disagree with time_hour")
     verdicts.refuse(raw["dep_delay"].isna() & raw["arr_delay"].notna(), "arrived without having departed")

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.flights import clock
@@ -61,6 +61,7 @@ def test_a_scheduled_arrival_is_the_first_such_clock_after_departure(
     assert _first_after(departure, hhmm, zone) == pd.Timestamp(arrival, tz="UTC")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     departure=st.integers(0, 365 * 24 * 60 - 1).map(
         lambda m: datetime(2013, 1, 1, tzinfo=UTC) + timedelta(minutes=m)

@@ -77,6 +77,12 @@ def test_midnight_is_written_2400_and_is_sound() -> None:
     assert judged.accepted["departed_at"].tolist() == [pd.Timestamp("2013-06-02T04:00Z")]
 
 
+@pytest.mark.parametrize("written", [0, 2400])
+def test_a_timetable_may_write_midnight_either_way(written: int) -> None:
+    timed = rows.timed([rows.flight("2013-06-02T04:00", sched_dep_time=written)])
+    assert timed["scheduled_departure"].tolist() == [pd.Timestamp("2013-06-02T04:00Z")]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.flights.windows import WindowRows, window_rows
@@ -25,6 +25,7 @@ def _as_read(rows: WindowRows, key: int, moment: int, window: int) -> tuple[int,
     return int(rows.counts[window][newest]), int(rows.sums[window]["value"][newest])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(events=EVENTS, windows=WINDOWS)
 def test_the_newest_row_is_the_window_at_every_moment(
     events: list[tuple[int, int, int]], windows: list[int]
@@ -37,6 +38,7 @@ def test_the_newest_row_is_the_window_at_every_moment(
                 assert _as_read(rows, key, moment, place) == (len(inside), sum(inside))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(events=EVENTS, windows=WINDOWS)
 def test_rows_are_ordered_and_only_at_moments_of_change(
     events: list[tuple[int, int, int]], windows: list[int]
