@@ -6,9 +6,10 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 
 from feature_service.catalog import Catalog
 from feature_service.feast_on_demand import FeastOnDemandViews
@@ -36,7 +37,8 @@ SERVICE = "plumbline.features.v1.FeatureRetrievalService"
 @asynccontextmanager
 async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterator[Sequence[Service]]:
     """Opens the repository, yields the service, closes everything again. Raises StartupError."""
-    repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo)))
+    now = _clock(settings.replay_time)
+    repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
     catalog = Catalog(await asyncio.to_thread(repo.load))
     store = await asyncio.to_thread(
         lambda: FeastOnlineStore(repo.config, timeout=settings.store_timeout_seconds)
@@ -60,12 +62,12 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         )
 
     def make_materialization() -> Materialization:
-        return Materialization(store, ParquetNewestRows(limits), repo, materializing)
+        return Materialization(store, ParquetNewestRows(limits), repo, materializing, now=now)
 
     servicer = FeatureServicer(
         catalog,
-        OnlineRetrieval(store, on_demand, max_entities=settings.max_entities),
-        Push(store, max_rows=settings.max_push_rows),
+        OnlineRetrieval(store, on_demand, max_entities=settings.max_entities, now=now),
+        Push(store, max_rows=settings.max_push_rows, now=now),
         Historical(
             make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
         ),
@@ -82,6 +84,15 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         # A read that still waits for a store that is away must not keep the process.
         pool.shutdown(wait=False, cancel_futures=True)
         writers.shutdown(wait=True)
+
+
+def _clock(replay_time: datetime | None) -> Callable[[], datetime]:
+    """The present, or the moment that a replay takes for it."""
+    if replay_time is None:
+        return lambda: datetime.now(UTC)
+    fixed = replay_time.astimezone(UTC)
+    _log.warning("replaying: %s is taken as now", fixed.isoformat())
+    return lambda: fixed
 
 
 async def _refresh(repo: FeastRepo, catalog: Catalog, seconds: float) -> None:

@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -45,8 +45,10 @@ def load_config(repo: Path) -> RepoConfig:
 class FeastRepo:
     """Reads definitions from Feast's registry and records materializations there. Thread-safe."""
 
-    def __init__(self, config: RepoConfig) -> None:
-        self.config = config
+    def __init__(
+        self, config: RepoConfig, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.config, self._now = config, now
         self.folder = Path(config.repo_path or ".")
         self._lock = threading.RLock()
         self._seen: tuple[int, int, int] | None = None
@@ -101,7 +103,7 @@ class FeastRepo:
         """See ports.MaterializationLog."""
         with self._lock:
             found = self._store.registry.get_feature_view(view.name, self.config.project, allow_cache=False)
-        now = datetime.now(UTC)
+        now = self._now()
         ends = [_aware(end) for _, end in found.materialization_intervals]
         return max((end for end in ends if end <= now), default=None)
 

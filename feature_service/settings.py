@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 from pydantic_settings import SettingsConfigDict
 
 from servicekit.settings import ServerSettings
@@ -40,3 +40,8 @@ class FeatureSettings(ServerSettings):
         2.0, gt=0, description="How long an online read waits for the store."
     )
     refresh_seconds: float = Field(2.0, gt=0, description="How often the registry is looked at for changes.")
+    replay_time: AwareDatetime | None = Field(
+        None,
+        description="Replays the past: the moment taken as now for ttl, push and materialization, as "
+        "2013-12-30T17:00:00Z; unset: the clock.",
+    )

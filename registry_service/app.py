@@ -55,6 +55,7 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
             Service(
                 DESCRIPTOR.services_by_name["ModelRegistryService"].full_name,
                 partial(add_ModelRegistryServiceServicer_to_server, servicer),
+                polled=frozenset({"ResolveAlias"}),
             )
         ]
     finally:

@@ -29,8 +29,10 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
     with a plain INTERNAL that names the trace and leaks nothing.
     """
 
-    def __init__(self, metrics: CallMetrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: CallMetrics, polled: frozenset[str] = frozenset()) -> None:
+        """polled: full method names that clients ask every second or so; their successes are logged at
+        DEBUG."""
+        self._metrics, self._polled = metrics, polled
 
     async def intercept_service(
         self,
@@ -61,7 +63,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, inner: Any) -> Any:
         async def call(request: Any, context: Any) -> Any:
-            record = _Call(method, context, self._metrics)
+            record = _Call(method, context, self._metrics, self._polled)
             try:
                 reply = await inner(request, context)
             except BaseException as error:
@@ -74,7 +76,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
 
     def _streaming(self, method: str, inner: Any) -> Any:
         async def call(request: Any, context: Any) -> AsyncIterator[Any]:
-            record = _Call(method, context, self._metrics)
+            record = _Call(method, context, self._metrics, self._polled)
             try:
                 replies = inner(request, context)
                 if hasattr(replies, "__aiter__"):
@@ -93,8 +95,8 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
 class _Call:
     """One call: its clock, its caller, its one log line."""
 
-    def __init__(self, method: str, context: Any, metrics: CallMetrics) -> None:
-        self._method, self._context, self._metrics = method, context, metrics
+    def __init__(self, method: str, context: Any, metrics: CallMetrics, polled: frozenset[str]) -> None:
+        self._method, self._context, self._metrics, self._polled = method, context, metrics, polled
         self._start = time.perf_counter()
         _, self._service, self._name = method.split("/", 2)
         for key, value in context.invocation_metadata() or ():
@@ -119,7 +121,7 @@ class _Call:
             error = Internal(f"internal error; the server's log has the details under trace {trace_id}")
         code = wire.status_code(error)
         self.finished(code.name, error)
-        await self._context.abort(code, error.message, wire.trailers(error))
+        await self._context.abort(code, error.message, (*wire.trailers(error), *_no_retry(code)))
 
     def finished(self, code: str, error: PlumblineError | None = None) -> None:
         seconds = time.perf_counter() - self._start
@@ -127,7 +129,14 @@ class _Call:
         self._metrics.seconds.labels(self._service, self._name).observe(seconds)
         if self._method.startswith(_QUIET):
             return
+        level = logging.DEBUG if code == "OK" and self._method in self._polled else logging.INFO
         extra: dict[str, Any] = {"method": self._method, "code": code, "ms": round(seconds * 1e3, 3)}
         if error is not None:
             extra |= {"reason": error.reason, "error": error.message}
-        _log.info("%s %s", self._name, code, extra=extra)
+        _log.log(level, "%s %s", self._name, code, extra=extra)
+
+
+def _no_retry(code: grpc.StatusCode) -> tuple[tuple[str, str], ...]:
+    """A server that says UNAVAILABLE has tried what it could; a channel that repeats the call would multiply
+    the attempts, and the wait, with every hop. Only a server that could not be reached is tried again."""
+    return (("grpc-retry-pushback-ms", "-1"),) if code is grpc.StatusCode.UNAVAILABLE else ()

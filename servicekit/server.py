@@ -41,6 +41,8 @@ class Service:
 
     name: str
     add_to: Callable[[Any], None]
+    #: Methods that clients ask every second or so; their successes are logged at DEBUG.
+    polled: frozenset[str] = frozenset()
 
 
 class GrpcServer:
@@ -48,8 +50,9 @@ class GrpcServer:
 
     def __init__(self, settings: ServerSettings, services: Sequence[Service], telemetry: Telemetry) -> None:
         self._settings, self._services = settings, services
+        polled = frozenset(f"/{service.name}/{method}" for service in services for method in service.polled)
         self._server = grpc.aio.server(
-            interceptors=[*telemetry.server_interceptors(), RequestInterceptor(telemetry.metrics)],
+            interceptors=[*telemetry.server_interceptors(), RequestInterceptor(telemetry.metrics, polled)],
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
             options=[
                 # One process, one port: a second server on it is a mistake, not a helper.
@@ -106,15 +109,15 @@ SettingsT = TypeVar("SettingsT", bound=ServerSettings)
 Build = Callable[[SettingsT, Telemetry], AbstractAsyncContextManager[Sequence[Service]]]
 
 
-def run(name: str, load: Callable[[], SettingsT], build: Build[SettingsT]) -> int:
+def run(name: str, settings_class: type[SettingsT], build: Build[SettingsT]) -> int:
     """A server process from start to SIGTERM or SIGINT. Returns the exit code.
 
     0: stopped as asked; 2: could not start, with the reason on stderr.
     """
     try:
-        settings = load()
+        settings = settings_class()
     except ValidationError as error:
-        print_settings_error(name, error)
+        print_settings_error(name, settings_class, error)
         return 2
     configure_logging(name, settings.log_level, settings.log_format)
     telemetry = build_telemetry(

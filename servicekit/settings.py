@@ -46,9 +46,10 @@ class ServerSettings(BaseSettings):
         return f"{self.model_config.get('env_prefix', '')}PORT"
 
 
-def print_settings_error(name: str, error: ValidationError) -> None:
+def print_settings_error(name: str, settings: type[BaseSettings], error: ValidationError) -> None:
     """Tells people on stderr which settings of the program `name` are wrong, and how."""
     print(f"{name}: bad settings", file=sys.stderr)
+    prefix = settings.model_config.get("env_prefix", "")
     for item in error.errors(include_url=False):
         where = ".".join(str(part) for part in item["loc"])
-        print(f"  {where.upper()}: {item['msg']} (value: {item['input']!r})", file=sys.stderr)
+        print(f"  {prefix}{where.upper()}: {item['msg']} (value: {item['input']!r})", file=sys.stderr)

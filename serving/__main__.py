@@ -18,7 +18,7 @@ def main() -> NoReturn:
     try:
         settings = ServingSettings()
     except ValidationError as error:
-        print_settings_error("serving", error)
+        print_settings_error("serving", ServingSettings, error)
         sys.exit(2)
     try:
         # gRPC binds its port itself; this finds out beforehand that it cannot.

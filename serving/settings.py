@@ -21,14 +21,15 @@ class ServingSettings(ServerSettings):
         7431, ge=0, le=65535, description="Port of /predict, /metrics, /readyz; 0 takes a free one."
     )
     models: str = Field(
-        "flight_delay@champion",
+        "",
+        validate_default=True,
         description="What to serve: model@alias or model/version, comma-separated; the first is the default.",
     )
     registry_address: str = Field("127.0.0.1:7420", description="registry_service, as host:port.")
     features_address: str = Field("127.0.0.1:7410", description="feature_service, as host:port.")
     poll_seconds: float = Field(1.0, gt=0, description="How often an alias is looked up in the registry.")
     retry_seconds: float = Field(
-        30.0, gt=0, description="Longest pause between attempts to load a version that failed to load."
+        5.0, gt=0, description="Longest pause between attempts to load a version that failed to load."
     )
     registry_timeout: float = Field(5.0, gt=0, description="Seconds for a call to registry_service.")
     features_timeout: float = Field(
