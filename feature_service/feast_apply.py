@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ def apply(repo: Path, *, validate_sources: bool = True) -> list[Change]:
         before = registry.load()
         said = io.StringIO()
         try:
-            with _inside(folder), contextlib.redirect_stdout(said):
+            with _inside(folder), contextlib.redirect_stdout(said), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Feast warns of its own features; nothing to act on
                 _apply(config, folder, validate_sources)
         except SystemExit as error:  # how Feast refuses a repository
             raise StartupError(f"{repo}: {said.getvalue().strip() or 'refused by Feast'}") from error
