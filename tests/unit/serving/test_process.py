@@ -30,7 +30,7 @@ def test_a_free_port_is_listened_on() -> None:
 
 
 def test_the_environment_keeps_bentoml_at_home(tmp_path: Path) -> None:
-    settings = ServingSettings(cache_dir=tmp_path / "models")
+    settings = ServingSettings(models="m@champion", cache_dir=tmp_path / "models")
     env = environment(settings, {"PATH": "/bin"})
     assert env["PATH"] == "/bin"
     assert env["BENTOML_DO_NOT_TRACK"] == "true"
@@ -44,7 +44,7 @@ def test_metrics_of_dead_processes_are_removed_and_those_of_living_ones_kept(tmp
     for path in (dead, living, own):
         path.mkdir(parents=True)
         (path / "counter.db").touch()
-    env = environment(ServingSettings(cache_dir=tmp_path), {})
+    env = environment(ServingSettings(models="m@champion", cache_dir=tmp_path), {})
     assert metrics_folder(env) == own
     assert env[METRICS_VARIABLE] == str(own)
     assert list(own.iterdir()) == []
