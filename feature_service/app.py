@@ -72,7 +72,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
             make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
         ),
         make_materialization,
-        Threads(pool, writers, settings.store_timeout_seconds),
+        Threads(pool, writers, settings.store_timeout_seconds, store.address),
     )
     refresh = asyncio.create_task(_refresh(repo, catalog, settings.refresh_seconds))
     try:

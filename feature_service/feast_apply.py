@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ def apply(repo: Path, *, validate_sources: bool = True) -> list[Change]:
                 _apply(config, folder, validate_sources)
         except SystemExit as error:  # how Feast refuses a repository
             raise StartupError(f"{repo}: {said.getvalue().strip() or 'refused by Feast'}") from error
+        except Exception as error:  # whatever the repository's own code, or Feast's checks of it, raise
+            raise StartupError(f"{_place(error, folder)}: {type(error).__name__}: {error}") from error
         after = registry.load()
     return _changes(before, after)
 
@@ -62,8 +65,12 @@ def _apply(config: RepoConfig, repo: Path, validate_sources: bool) -> None:
 
 @contextlib.contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """Feast imports a repository's files as modules relative to the working folder."""
+    """Feast imports a repository's files as modules relative to the working folder.
+
+    They are forgotten afterwards: another repository's files may have the same names.
+    """
     before, path, bytecode = Path.cwd(), list(sys.path), sys.dont_write_bytecode
+    modules = set(sys.modules)
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     try:
@@ -72,6 +79,16 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
         sys.path[:] = path
         sys.dont_write_bytecode = bytecode
+        for name in set(sys.modules) - modules:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).is_relative_to(folder):
+                del sys.modules[name]
+
+
+def _place(error: Exception, folder: Path) -> str:
+    """The line of the repository's files that an error comes from; the folder when it comes from none."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(folder)]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(folder)
 
 
 def _changes(before: Definitions, after: Definitions) -> list[Change]:

@@ -55,7 +55,8 @@ class FeastOnlineStore:
 
     def __init__(self, config: RepoConfig, *, timeout: float) -> None:
         self._config = config
-        self._address = _prepare(config, timeout)
+        #: Where the store is, for messages to people; without passwords.
+        self.address = _prepare(config, timeout)
         self._readers = threading.local()
         self._writer: FeastStore = get_online_store_from_config(config.online_store)
         self._write_lock = threading.Lock()
@@ -126,7 +127,7 @@ class FeastOnlineStore:
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):
                 raise SourceUnreadable(
-                    f"view {view.name} has no table in the online store {self._address}; "
+                    f"view {view.name} has no table in the online store {self.address}; "
                     "apply the definitions",
                     metadata={"view": view.name},
                 ) from error
@@ -136,8 +137,8 @@ class FeastOnlineStore:
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(
-            f"the online store {self._address} cannot be reached: {error}",
-            metadata={"store": self._address},
+            f"the online store {self.address} cannot be reached: {error}",
+            metadata={"store": self.address},
         )
 
 

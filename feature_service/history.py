@@ -107,7 +107,7 @@ class HistoricalJoin:
         answers = []
         with AsofJoin(self._limits) as join:
             self._running = join
-            if self._interrupted:
+            if self._interrupted:  # before there was anything to interrupt
                 join.interrupt()
             for done, answer in enumerate(self._answers(join, entities, times), 1):
                 answers.append(answer)

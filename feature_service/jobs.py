@@ -33,15 +33,18 @@ async def drain(job: Job, start: Callable[[], Generator[ItemT, None, None]]) -> 
     def step() -> Any:
         if not box:
             box.append(start())
-        return next(box[0], _END)
+        try:
+            item = next(box[0], _END)
+        except BaseException:
+            ended.set()
+            raise
+        if item is _END:
+            ended.set()
+        return item
 
     try:
-        while True:
-            item = await loop.run_in_executor(pool, step)
-            if item is _END:
-                break
+        while (item := await loop.run_in_executor(pool, step)) is not _END:
             yield item
-        ended.set()
     finally:
         if not ended.is_set():
             job.interrupt()

@@ -52,8 +52,10 @@ class Historical:
 class Threads:
     """Runs blocking calls: reads, which give up after `timeout` seconds, and writes, which do not."""
 
-    def __init__(self, readers: ThreadPoolExecutor, writers: ThreadPoolExecutor, timeout: float) -> None:
-        self._readers, self._writers, self._timeout = readers, writers, timeout
+    def __init__(
+        self, readers: ThreadPoolExecutor, writers: ThreadPoolExecutor, timeout: float, store: str
+    ) -> None:
+        self._readers, self._writers, self._timeout, self._store = readers, writers, timeout, store
 
     async def read(self, call: Callable[[], ResultT]) -> ResultT:
         """Raises StoreUnavailable when the call takes longer than the timeout."""
@@ -62,7 +64,8 @@ class Threads:
             return await asyncio.wait_for(running, self._timeout)
         except TimeoutError as error:
             raise StoreUnavailable(
-                f"the online store did not answer within {self._timeout} s", metadata={"store": "online"}
+                f"the online store {self._store} did not answer within {self._timeout} s",
+                metadata={"store": self._store},
             ) from error
 
     async def write(self, call: Callable[[], ResultT]) -> ResultT:

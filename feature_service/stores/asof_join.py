@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +74,8 @@ class AsofJoin:
     def interrupt(self) -> None:
         """Stops what runs now and what would run next with Cancelled; from any thread."""
         self._interrupted = True
-        self._connection.interrupt()
+        with suppress(duckdb.ConnectionException):  # closed meanwhile: nothing is left to stop
+            self._connection.interrupt()
 
     def set_entities(
         self, micros: pa.ChunkedArray | pa.Array, keys: Sequence[pa.ChunkedArray | pa.Array]

@@ -1,0 +1,95 @@
+"""Apply, in this process."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+# Before Feast, which would point it to files of its own.
+import prometheus_client  # noqa: F401
+import pytest
+
+from feature_service.feast_apply import Change, apply
+from feature_service.feast_repo import FeastRepo, load_config
+from servicekit.server import StartupError
+from tests.integration.feature_service.repo import DEFINITIONS, ago, write_repo
+
+
+def test_apply_tells_what_it_did_and_does_nothing_twice(tmp_path: Path) -> None:
+    repo = write_repo(tmp_path)
+    first = apply(repo)
+    assert {change.what for change in first} == {"added"}
+    assert Change("added", "entity", "driver") in first
+    assert Change("added", "feature view", "scaled") in first
+    assert apply(repo) == []
+    (repo / "definitions.py").write_text(DEFINITIONS.replace('description="Trips"', 'description="Rides"'))
+    assert Change("changed", "feature view", "trips") in apply(repo)
+
+
+def test_removed_definitions_are_removed(tmp_path: Path) -> None:
+    repo = write_repo(tmp_path)
+    apply(repo)
+    without = DEFINITIONS[: DEFINITIONS.index("route = FeatureService")]
+    (repo / "definitions.py").write_text(without)
+    assert apply(repo) == [Change("removed", "feature service", "route")]
+    assert set(FeastRepo(load_config(repo)).load().services) == {"tiny"}
+
+
+def test_digests_do_not_depend_on_the_folder(tmp_path: Path) -> None:
+    """Nor on the order in which Feast hands out what it keeps in sets."""
+    found = []
+    for name in ("here", "there"):
+        repo = write_repo(tmp_path / name)
+        apply(repo)
+        definitions = FeastRepo(load_config(repo)).load()
+        digests = {view.name: view.digest for view in definitions.views.values()}
+        found.append(digests | {service.name: service.digest for service in definitions.services.values()})
+    assert found[0] == found[1]
+    assert len(set(found[0].values())) == len(found[0])
+
+
+def test_files_of_one_name_in_two_repositories_are_not_mixed_up(tmp_path: Path) -> None:
+    apply(write_repo(tmp_path / "one"))
+    other = write_repo(tmp_path / "two", definitions=DEFINITIONS.replace('name="tiny"', 'name="huge"'))
+    assert Change("added", "feature service", "huge") in apply(other)
+
+
+def test_definitions_that_do_not_load_are_refused_and_change_nothing(tmp_path: Path) -> None:
+    repo = write_repo(tmp_path)
+    apply(repo)
+    (repo / "definitions.py").write_text("import os\nimport a_module_that_is_not_there\n")
+    with pytest.raises(StartupError, match=r"definitions\.py:2: .*a_module_that_is_not_there"):
+        apply(repo)
+    assert set(FeastRepo(load_config(repo)).load().services) == {"tiny", "route"}
+
+
+def test_a_configuration_that_is_not_valid_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "feature_store.yaml").write_text("project: 1-2\nprovider: nowhere\n")
+    with pytest.raises(StartupError, match=r"feature_store\.yaml is not valid"):
+        load_config(tmp_path)
+
+
+def test_variables_in_the_configuration_are_those_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = write_repo(tmp_path)
+    yaml = repo / "feature_store.yaml"
+    yaml.write_text(yaml.read_text().replace("data/online.db", "${STATE_OF_TEST}/online.db"))
+    monkeypatch.setenv("STATE_OF_TEST", str(tmp_path / "state"))
+    assert load_config(repo).online_store.path == str(tmp_path / "state" / "online.db")
+
+
+def test_a_materialized_range_is_remembered_and_one_that_ends_in_the_future_is_not_trusted(
+    tmp_path: Path,
+) -> None:
+
+    repo = write_repo(tmp_path)
+    apply(repo)
+    opened = FeastRepo(load_config(repo))
+    view = opened.load().views["trips"]
+    assert opened.last_end(view) is None
+    opened.record(view, ago(3), ago(2))
+    opened.record(view, ago(2), ago(1))
+    opened.record(view, ago(1), ago(-1) + timedelta(hours=1))
+    assert opened.last_end(view) == ago(1)
+    assert FeastRepo(load_config(repo)).last_end(view) == ago(1)
