@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.otlp import Collector, collector
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PORTS = (
@@ -33,10 +35,11 @@ SLICE = [
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack. env: for commands, with addresses and ports set."""
+    """A running stack. env: for commands, with addresses and ports set. spans: what it exported."""
 
     env: dict[str, str]
     state: Path
+    spans: Collector
 
     def run(self, *command: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Runs a command from the checkout's root with this stack's environment."""
@@ -76,14 +79,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "PLUMBLINE_REGISTRY_ADDRESS": f"127.0.0.1:{env['PLUMBLINE_REGISTRY_PORT']}",
         "PLUMBLINE_SERVING_ADDRESS": f"127.0.0.1:{env['PLUMBLINE_SERVING_PORT']}",
     }
-    running = Stack(env, state)
-    try:
-        done = running.demo()
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        (state / "first-run.txt").write_text(done.stdout)
-        yield running
-    finally:
-        running.program("down")
+    with collector() as (spans, endpoint):
+        programs = ("FEATURES", "REGISTRY", "SERVING", "TRAINER")
+        env |= {f"PLUMBLINE_{program}_OTLP_ENDPOINT": endpoint for program in programs}
+        running = Stack(env, state, spans)
+        try:
+            done = running.demo()
+            assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+            (state / "first-run.txt").write_text(done.stdout)
+            yield running
+        finally:
+            running.program("down")
 
 
 def free_ports(count: int) -> list[int]:
