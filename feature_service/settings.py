@@ -17,7 +17,7 @@ class FeatureSettings(ServerSettings):
 
     port: int = Field(7410, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     metrics_port: int | None = Field(
-        7411, ge=0, le=65535, description="Port of the Prometheus page /metrics; unset: none."
+        7411, ge=0, le=65535, description="Port of the Prometheus page /metrics; none: no page."
     )
     repo: Path = Field(Path("."), description="The folder with feature_store.yaml.")
     max_entities: int = Field(10_000, ge=1, description="Entities in one online read.")

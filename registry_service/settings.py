@@ -19,7 +19,7 @@ class RegistrySettings(ServerSettings):
 
     port: int = Field(7420, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     metrics_port: int | None = Field(
-        7421, ge=0, le=65535, description="Port of the Prometheus page /metrics."
+        7421, ge=0, le=65535, description="Port of the Prometheus page /metrics; none: no page."
     )
     database_url: str = Field(
         "sqlite:///.plumbline/registry/registry.db",

@@ -17,12 +17,12 @@ class ServerSettings(BaseSettings):
     A subclass names its environment prefix in model_config; every field can be set as PREFIX + NAME.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_parse_none_str="none")
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     port: int = Field(0, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     metrics_port: int | None = Field(
-        None, ge=0, le=65535, description="Port of the Prometheus page /metrics; unset: none."
+        None, ge=0, le=65535, description="Port of the Prometheus page /metrics; none: no page."
     )
     grace_seconds: float = Field(10.0, ge=0, description="How long calls in flight may go on after SIGTERM.")
     max_message_bytes: int = Field(
