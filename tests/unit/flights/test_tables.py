@@ -174,11 +174,11 @@ def test_entity_rows_account_for_every_flight() -> None:
             rows.flight("2013-06-01T14:00", arr_delay=20, flight=4),
             rows.flight("2013-06-01T12:00", dep_delay=None, arr_delay=None, tailnum=None, flight=1),
             rows.flight("2013-06-01T13:00", arr_delay=None, flight=2),
-            rows.flight("2013-06-01T12:00", flight=3),
+            rows.flight("2013-06-01T12:00", flight=9),
         ]
     )
     made = tables.entity_rows(timed)
-    assert made.eligible["flight_id"].tolist() == ["UA3/JFK/2013-06-01T12Z", "UA4/JFK/2013-06-01T14Z"]
+    assert made.eligible["flight_id"].tolist() == ["UA9/JFK/2013-06-01T12Z", "UA4/JFK/2013-06-01T14Z"]
     assert made.eligible["event_timestamp"].tolist() == [
         pd.Timestamp("2013-06-01T10:00Z"),
         pd.Timestamp("2013-06-01T12:00Z"),
