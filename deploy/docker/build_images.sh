@@ -42,13 +42,15 @@ version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)}
 prefix=${IMAGE_PREFIX:-plumbline}
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 
-# serving: BentoML writes the Dockerfile; it takes the engine's options without their dashes.
-serving() {
-  sh deploy/docker/build_bento.sh
-  set --
-  for option in ${CONTAINER_BUILD_OPTS:-} $options; do set -- "$@" --opt "${option#--}"; done
-  BENTOML_HOME=${BENTOML_HOME:-.plumbline/bentoml} BENTOML_DO_NOT_TRACK=true \
-    .venv/bin/bentoml containerize plumbline_serving:latest --backend "$kind" -t "$1" "$@"
+# build IMAGE DOCKERFILE CONTEXT [options]
+build() {
+  tag=$1 file=$2 context=$3
+  shift 3
+  # The options are words without spaces, checked above.
+  # shellcheck disable=SC2086
+  "$engine" build -q $options ${CONTAINER_BUILD_OPTS:-} "$@" ${PYTHON_IMAGE:+--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE"} \
+    --label "org.opencontainers.image.version=$version" --label "org.opencontainers.image.revision=$revision" \
+    -f "$file" -t "$tag" "$context" >/dev/null
 }
 
 for name in $names; do
@@ -56,13 +58,11 @@ for name in $names; do
   begin=$(date +%s)
   echo "building $image"
   if [ "$name" = serving ]; then
-    serving "$image"
+    bento=$(VERSION="$version-$(date -u +%Y%m%d%H%M%S)" sh deploy/docker/build_bento.sh)
+    build "$image" deploy/docker/serving.Dockerfile \
+      "${BENTOML_HOME:-.plumbline/bentoml}/bentos/$(printf %s "$bento" | tr : /)"
   else
-    # The options are words without spaces, checked above.
-    # shellcheck disable=SC2086
-    "$engine" build -q $options ${CONTAINER_BUILD_OPTS:-} -f deploy/docker/Dockerfile --target "$name" \
-      --label "org.opencontainers.image.version=$version" --label "org.opencontainers.image.revision=$revision" \
-      ${PYTHON_IMAGE:+--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE"} -t "$image" . >/dev/null
+    build "$image" deploy/docker/Dockerfile . --target "$name"
   fi
   echo "built    $image in $(($(date +%s) - begin)) s"
 done
