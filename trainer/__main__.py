@@ -15,15 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Read by OpenMP when LightGBM is loaded. Its threads wait for each other after every tree level, by default
-# spinning: beside other busy processes that made a training of 7 s take 95 s, with seven times the CPU time.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 from pydantic import ValidationError
 from rich.console import Console
 
-from trainer.app import Options, run_job
-from trainer.config import load
+from trainer.config import TrainingConfig, load
+from trainer.domain import Result
 from trainer.errors import ConfigError
 from trainer.report import as_json, print_summary
 from trainer.settings import TrainerSettings
@@ -38,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load(options.config, options.set, os.environ)
         settings = TrainerSettings()
-        result = run_job(config, settings, Options(options.config, options.dry_run, options.result), console)
+        result = _run(config, settings, options, console)
     except ConfigError as error:
         print(f"trainer: {error}", file=sys.stderr)
         return MISUSED
@@ -58,6 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.json:
         print_summary(result, Console())
     return DONE
+
+
+def _run(
+    config: TrainingConfig, settings: TrainerSettings, options: argparse.Namespace, console: Console
+) -> Result:
+    # Read by OpenMP when LightGBM is loaded. Its threads wait for each other after every tree level, by
+    # default spinning: beside other busy processes that made a training of 7 s take 95 s.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # LightGBM takes seconds to import, and is not needed to say that the configuration is wrong.
+    from trainer.app import Options, run_job
+
+    return run_job(config, settings, Options(options.config, options.dry_run, options.result), console)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,6 +26,7 @@ from registry_service.app import build
 from registry_service.settings import RegistrySettings
 from servicekit.telemetry import build_telemetry
 from tests.support import running_server, wait_until
+from trainer.__main__ import main
 
 ROWS = 4_000
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -153,6 +154,7 @@ class Stack:
     registry: str
     client: RegistryClient
     spans: InMemorySpanExporter
+    capture: pytest.CaptureFixture[str]
 
     def config(self, **changes: Any) -> Path:
         """The file of a job that learns to tell late orders; `changes` replace whole groups."""
@@ -180,29 +182,40 @@ class Stack:
         return path
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """`python -m trainer` with these arguments."""
-        addresses = {
-            "PLUMBLINE_FEATURES_ADDRESS": self.features,
-            "PLUMBLINE_REGISTRY_ADDRESS": self.registry,
-            "PLUMBLINE_ACTOR": "tester",
-        }
+        """`python -m trainer` with these arguments, as a process."""
         return subprocess.Popen(
             [sys.executable, "-m", "trainer", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | addresses | environment,
+            env=os.environ | self.addresses() | environment,
         )
 
     def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of one job."""
-        process = self.start(*arguments, **environment)
-        output, errors = process.communicate(timeout=120)
-        return process.returncode, output, errors
+        """Exit code, standard output and standard error of one job, run in this process: LightGBM takes
+        seconds to import."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (self.addresses() | environment).items():
+                patch.setenv(name, value)
+            self.capture.readouterr()
+            try:
+                code = main(arguments)
+            except SystemExit as usage:
+                code = int(usage.code or 0)
+        output, errors = self.capture.readouterr()
+        return code, output, errors
+
+    def addresses(self) -> dict[str, str]:
+        """The variables that a job finds the services by."""
+        return {
+            "PLUMBLINE_FEATURES_ADDRESS": self.features,
+            "PLUMBLINE_REGISTRY_ADDRESS": self.registry,
+            "PLUMBLINE_ACTOR": "tester",
+        }
 
 
 @pytest.fixture
-def stack(tmp_path: Path, features_address: str) -> Iterator[Stack]:
+def stack(tmp_path: Path, features_address: str, capsys: pytest.CaptureFixture[str]) -> Iterator[Stack]:
     pq.write_table(orders_table(), tmp_path / "orders.parquet")
     settings = RegistrySettings(
         port=0,
@@ -213,5 +226,5 @@ def stack(tmp_path: Path, features_address: str) -> Iterator[Stack]:
     spans = InMemorySpanExporter()
     telemetry = build_telemetry("registry_service", processors=[SimpleSpanProcessor(spans)])
     with running_server(settings, build, telemetry) as address, RegistryClient(address) as client:
-        yield Stack(tmp_path, features_address, address, client, spans)
+        yield Stack(tmp_path, features_address, address, client, spans, capsys)
     telemetry.shutdown()

@@ -27,8 +27,9 @@ def _runs(stack: Stack) -> list[res.TrainingRun]:
 
 def test_from_rows_to_champion_and_once_more(stack: Stack) -> None:
     config, result_file = stack.config(), stack.folder / "result.json"
-    code, output, errors = stack.run("--config", str(config), "--json", "--result", str(result_file))
-    assert code == 0, errors
+    process = stack.start("--config", str(config), "--json", "--result", str(result_file))
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
     result = json.loads(output)
     assert result == json.loads(result_file.read_text())
     assert [step["name"] for step in result["steps"]][:2] == ["features", "split"]
