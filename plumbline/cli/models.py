@@ -198,14 +198,21 @@ def _print_version(version: res.ModelVersion) -> None:
         ],
     )
     for evaluation in version.evaluations:
-        metrics = "  ".join(f"{name} {value:.4f}" for name, value in sorted(evaluation.metrics.items()))
-        console.print(f"  {evaluation.split:<10} {metrics}", markup=False)
+        console.print(f"  {evaluation.split:<10} {_numbers(evaluation)}", markup=False)
 
 
 def _metrics(version: res.ModelVersion) -> str:
     """The metrics of the last test evaluation, or of the last one at all."""
     tests = [e for e in version.evaluations if e.split == "test"] or list(version.evaluations)
-    return "  ".join(f"{k} {v:.4f}" for k, v in sorted(tests[-1].metrics.items())) if tests else ""
+    return _numbers(tests[-1]) if tests else ""
+
+
+def _numbers(evaluation: res.Evaluation) -> str:
+    """ "auc 0.7520  rows 53,991"."""
+    return "  ".join(
+        f"{name} {value:,.0f}" if value.is_integer() and abs(value) >= 1 else f"{name} {value:.4f}"
+        for name, value in sorted(evaluation.metrics.items())
+    )
 
 
 def _version_of(model: str, version: str) -> str:
