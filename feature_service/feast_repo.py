@@ -65,7 +65,8 @@ class FeastRepo:
     def load(self) -> Definitions:
         """All definitions of the project, read from the registry now."""
         with self._lock:
-            self._seen = self._stamp()
+            # Looked at before it is read; and unknown again if that fails, as in the middle of a write.
+            stamp, self._seen = self._stamp(), None
             self._store.refresh_registry()  # type: ignore[no-untyped-call]
             project, registry = self.config.project, self._store.registry
             found = [
@@ -97,6 +98,7 @@ class FeastRepo:
                 for source in registry.list_data_sources(project, allow_cache=True)
                 if isinstance(source, PushSource)
             }
+            self._seen = stamp
             return Definitions(project, entities, views, services, sources)
 
     def last_end(self, view: FeatureView) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ from plumbline.errors import Cancelled, ResourceExhausted
 from plumbline.features.errors import SourceUnreadable
 
 _BATCH_ROWS = 65_536
+#: Rows that go to the online store at once: while they are written, other writers wait.
+_WRITE_ROWS = 8_192
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class AsofJoin:
             where.append(f"{'known' if by_known else 'ev'} > {start}")
         with _readable(view.name):
             tie_break = self._load(view, where, None, KnownAt.CREATED_BY_THEN)
-            reader = self._connection.sql(sql.newest(view, tie_break=tie_break)).to_arrow_reader(_BATCH_ROWS)
+            reader = self._connection.sql(sql.newest(view, tie_break=tie_break)).to_arrow_reader(_WRITE_ROWS)
             schema = _row_schema(view)
             for batch in reader:
                 yield _restore(batch, schema)
@@ -214,14 +217,18 @@ def _readable(name: str) -> Iterator[None]:
     """Says in the suite's words what DuckDB found wrong."""
     try:
         yield
-    except duckdb.InterruptException as error:
-        raise Cancelled("the join was cancelled") from error
-    except duckdb.OutOfMemoryException as error:
-        raise ResourceExhausted(
-            f"{name}: out of memory while joining ({_first_line(error)}); "
-            "send fewer rows at once or raise the memory limit of joins"
-        ) from error
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        # An error of DuckDB's in the middle of a result arrives as one of Arrow's, with its text.
+        said = str(error)
+        if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in said:
+            raise Cancelled("the join was cancelled") from error
+        if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in said:
+            raise ResourceExhausted(
+                f"{name}: out of memory while joining ({_first_line(error)}); "
+                "send fewer rows at once or raise the memory limit of joins"
+            ) from error
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise ResourceExhausted(f"{name}: no space is left for the result of the join") from error
         raise SourceUnreadable(
             f"view {name}: its source cannot be read as defined: {_first_line(error)}",
             metadata={"view": name},

@@ -8,6 +8,7 @@ from pathlib import Path
 # Before Feast, which would point it to files of its own.
 import prometheus_client  # noqa: F401
 import pytest
+from google.protobuf.message import DecodeError
 
 from feature_service.feast_apply import Change, apply
 from feature_service.feast_repo import FeastRepo, load_config
@@ -61,6 +62,27 @@ def test_definitions_that_do_not_load_are_refused_and_change_nothing(tmp_path: P
     with pytest.raises(StartupError, match=r"definitions\.py:2: .*a_module_that_is_not_there"):
         apply(repo)
     assert set(FeastRepo(load_config(repo)).load().services) == {"tiny", "route"}
+
+
+def test_a_folder_that_is_no_repository_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match=r"feature_store\.yaml does not exist"):
+        load_config(tmp_path)
+
+
+def test_a_registry_cut_short_is_read_again_once_it_is_whole(tmp_path: Path) -> None:
+    """Feast writes its registry in place, so a reader may meet half of it."""
+    repo = write_repo(tmp_path)
+    apply(repo)
+    opened = FeastRepo(load_config(repo))
+    whole = (repo / "data" / "registry.db").read_bytes()
+    assert set(opened.load().services) == {"tiny", "route"}
+    assert not opened.changed()
+    (repo / "data" / "registry.db").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DecodeError):
+        opened.load()
+    (repo / "data" / "registry.db").write_bytes(whole)
+    assert opened.changed()
+    assert set(opened.load().services) == {"tiny", "route"}
 
 
 def test_a_configuration_that_is_not_valid_is_refused(tmp_path: Path) -> None:
