@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from plumbline.cli.output import address, console, errors_for_people, print_json, print_table
-from plumbline.cli.values import columns_of, read_rows, refuse_unknown
+from plumbline.cli.values import columns_of, moment, read_rows, refuse_unknown
 from plumbline.features.client import FeatureClient, OnlineFeatures
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.types.v1 import column_pb2
@@ -115,12 +115,19 @@ def get(
 @features.command("materialize")
 def materialize(
     views: Annotated[list[str] | None, typer.Argument(help="Feature views; default: all.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="A moment (UTC unless it says): rows since then, also those already online."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Bring the newest rows of feature views online, each view from where it ended last."""
+    begin = None if start is None else moment(start, "--from")
     with errors_for_people(), feature_client() as client:
         finished = []
-        for progress in client.materialize(views or ()):
+        for progress in client.materialize(views or (), start=begin):
             if not progress.view_finished:
                 continue
             finished.append({"view": progress.view, "rows_written": progress.rows_written})

@@ -61,6 +61,17 @@ def refuse_unknown(rows: Sequence[Mapping[str, Any]], known: Iterable[str]) -> N
                 raise typer.BadParameter(f"{name!r} is not asked for; known are: {', '.join(sorted(names))}")
 
 
+def moment(text: str, name: str) -> datetime:
+    """A time as people write it, UTC unless it says otherwise; `name` is what the message calls it."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{name}={text!r} is not a time, as 2013-12-30 or 2013-12-30T17:00:00Z"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def _value(value: Any, field: pb.Field) -> Any:
     if value is None or (value == "" and field.type != pb.VALUE_TYPE_STRING):
         return None

@@ -23,6 +23,8 @@ class Materializer(pb_grpc.FeatureRetrievalServiceServicer):
         self, request: pb.MaterializeRequest, context: Any
     ) -> Iterator[pb.MaterializeResponse]:
         views = list(request.views) or ["weather", "planes"]
+        if request.HasField("start_time"):
+            views.append(request.start_time.ToJsonString())
         for done, view in enumerate(views, 1):
             yield pb.MaterializeResponse(view=view, rows_written=1_000, views_total=len(views))
             yield pb.MaterializeResponse(
@@ -53,6 +55,19 @@ def test_views_can_be_named_and_programs_get_json() -> None:
     done = CliRunner().invoke(app, ["features", "materialize", "planes", "--json"])
     assert done.exit_code == 0
     assert json.loads(done.output) == [{"view": "planes", "rows_written": 2500}]
+
+
+@pytest.mark.usefixtures("address")
+@pytest.mark.parametrize("text", ["2013-01-31T17:00:00", "2013-01-31T17:00:00Z", "2013-01-31T12:00:00-05:00"])
+def test_a_start_can_be_given_and_is_utc_unless_it_says(text: str) -> None:
+    done = CliRunner().invoke(app, ["features", "materialize", "planes", "--from", text, "--json"])
+    assert [item["view"] for item in json.loads(done.output)] == ["planes", "2013-01-31T17:00:00Z"]
+
+
+def test_a_start_that_is_no_time_is_wrong_usage() -> None:
+    done = CliRunner().invoke(app, ["features", "materialize", "--from", "yesterday"])
+    assert done.exit_code == 2
+    assert "yesterday" in done.output
 
 
 def test_nobody_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
