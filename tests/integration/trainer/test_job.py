@@ -9,9 +9,11 @@ from pathlib import Path
 
 import grpc
 import lightgbm as lgb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from plumbline.features.client import FeatureClient
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
@@ -181,3 +183,15 @@ def test_a_stop_asked_for_closes_the_run_and_a_kill_leaves_it(
     (run,) = _runs(stack)
     assert run.state == state
     assert run.error == ("KeyboardInterrupt" if state == res.RUN_STATE_FAILED else "")
+
+
+def test_rows_of_many_messages_come_back_whole(stack: Stack) -> None:
+    """Batches longer than a message of the wire: Arrow must not take the end of a message for the end."""
+    orders = pa.concat_tables([pq.read_table(stack.folder / "orders.parquet")] * 40).combine_chunks()
+    sent = orders.select(["order", "event_timestamp", "shop", "price"])
+    with FeatureClient(stack.features) as features:
+        joined = features.get_historical_features("orders_v1", sent)
+        table = joined.read_all()
+    assert joined.summary.rows_out == table.num_rows == 40 * ROWS
+    assert table.nbytes > 4 * 1024 * 1024
+    assert table.select(sent.schema.names).equals(sent)
