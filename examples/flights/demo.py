@@ -118,12 +118,7 @@ class Demo:
 
     def _train(self, result: Path) -> dict[str, Any]:
         result.unlink(missing_ok=True)
-        settings = [
-            f"entity_rows.path={self.env['PLUMBLINE_FLIGHTS_DATA']}/entities.parquet",
-            f"snapshot_dir={state_folder()}/training",
-            *self.settings,
-        ]
-        overrides = [part for item in settings for part in ("--set", item)]
+        overrides = [part for item in self.settings for part in ("--set", item)]
         self._python(
             ["-m", "trainer", "--config", str(CONFIG), "--result", str(result), "--json", *overrides],
             quiet=True,
