@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from plumbline.errors import ResourceExhausted
+from plumbline.features.errors import EntityRowsTooLarge
 
 
 async def write(chunks: AsyncIterator[bytes], target: Path, *, limit: int) -> int:
-    """Writes the chunks one after the other; returns the bytes. Raises ResourceExhausted beyond `limit`."""
+    """Writes the chunks one after the other; returns the bytes. Raises EntityRowsTooLarge beyond `limit`."""
     written = 0
     # Opened, written and closed off the loop: a full page cache makes any of them wait.
     file = await asyncio.to_thread(target.open, "wb")
@@ -21,8 +21,9 @@ async def write(chunks: AsyncIterator[bytes], target: Path, *, limit: int) -> in
         async for chunk in chunks:
             written += len(chunk)
             if written > limit:
-                raise ResourceExhausted(
-                    f"more than {limit} bytes of entity rows in one request; send several requests"
+                raise EntityRowsTooLarge(
+                    f"more than {limit} bytes of entity rows in one request; send several requests",
+                    metadata={"limit": str(limit)},
                 )
             await asyncio.to_thread(file.write, chunk)
     finally:

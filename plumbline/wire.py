@@ -58,9 +58,10 @@ def status_code(error: PlumblineError) -> grpc.StatusCode:
 def to_status(error: PlumblineError) -> status_pb2.Status:
     """The google.rpc.Status of an error, with its details."""
     status = status_pb2.Status(code=code_pb2.Code.Value(status_code(error).name), message=error.message)
-    if error.reason:
-        info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
-        _pack(status.details.add(), info)
+    # AIP-193: every error has an ErrorInfo; one without a reason of its own gives its code.
+    reason = error.reason or status_code(error).name
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=error.metadata)
+    _pack(status.details.add(), info)
     if error.violations:
         bad_request = error_details_pb2.BadRequest(
             field_violations=[

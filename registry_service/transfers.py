@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import AsyncIterator
 
-from plumbline.errors import ResourceExhausted
-from plumbline.registry.errors import FileTooLarge
+from plumbline.registry.errors import FileTooLarge, StorageFull
 from registry_service.domain import ModelFile
 from registry_service.ports import BlobStore
 from registry_service.threads import Threads
@@ -35,8 +34,9 @@ class Transfers:
             await self._threads.run(incoming.keep)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise ResourceExhausted(
-                    f"no space is left for {file.path!r} ({file.size_bytes} bytes); nothing of it was kept"
+                raise StorageFull(
+                    f"no space is left for {file.path!r} ({file.size_bytes} bytes); nothing of it was kept",
+                    metadata={"path": file.path},
                 ) from error
             raise
         finally:

@@ -20,8 +20,8 @@ from feature_service.arrow_types import TIMESTAMP, arrow_type
 from feature_service.domain import KnownAt
 from feature_service.stores import asof_sql as sql
 from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
-from plumbline.errors import Cancelled, ResourceExhausted
-from plumbline.features.errors import SourceUnreadable
+from plumbline.errors import Cancelled
+from plumbline.features.errors import JoinOutOfMemory, SourceUnreadable, StorageFull
 
 _BATCH_ROWS = 65_536
 #: Rows that go to the online store at once: while they are written, other writers wait.
@@ -223,12 +223,15 @@ def _readable(name: str) -> Iterator[None]:
         if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in said:
             raise Cancelled("the join was cancelled") from error
         if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in said:
-            raise ResourceExhausted(
+            raise JoinOutOfMemory(
                 f"{name}: out of memory while joining ({_first_line(error)}); "
-                "send fewer rows at once or raise the memory limit of joins"
+                "send fewer rows at once or raise the memory limit of joins",
+                metadata={"view": name},
             ) from error
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise ResourceExhausted(f"{name}: no space is left for the result of the join") from error
+            raise StorageFull(
+                f"{name}: no space is left for the result of the join", metadata={"view": name}
+            ) from error
         raise SourceUnreadable(
             f"view {name}: its source cannot be read as defined: {_first_line(error)}",
             metadata={"view": name},

@@ -10,6 +10,7 @@ from plumbline.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    ResourceExhausted,
     Unavailable,
 )
 
@@ -116,6 +117,24 @@ class InvalidPageToken(InvalidArgument):
     reason = "INVALID_PAGE_TOKEN"
 
 
+class StorageFull(ResourceExhausted):
+    """No space is left for the rows of a join. metadata: view."""
+
+    reason = "STORAGE_FULL"
+
+
+class JoinOutOfMemory(ResourceExhausted):
+    """A join does not fit into its memory and cannot spill. metadata: view."""
+
+    reason = "JOIN_OUT_OF_MEMORY"
+
+
+class EntityRowsTooLarge(ResourceExhausted):
+    """The entity rows of one request have too many bytes. metadata: limit."""
+
+    reason = "ENTITY_ROWS_TOO_LARGE"
+
+
 #: Every error above, by reason.
 CLASSES = ErrorClasses(
     FeatureServiceNotFound,
@@ -135,4 +154,7 @@ CLASSES = ErrorClasses(
     SourceUnreadable,
     InvalidTimeRange,
     InvalidPageToken,
+    StorageFull,
+    JoinOutOfMemory,
+    EntityRowsTooLarge,
 )

@@ -168,6 +168,12 @@ class DatabaseUnavailable(Unavailable):
     reason = "DATABASE_UNAVAILABLE"
 
 
+class StorageFull(ResourceExhausted):
+    """No space is left for an upload; nothing of it was kept. metadata: path."""
+
+    reason = "STORAGE_FULL"
+
+
 #: Every error above, by reason.
 CLASSES = ErrorClasses(
     ModelNotFound,
@@ -195,4 +201,5 @@ CLASSES = ErrorClasses(
     FileTooLarge,
     ModelArchived,
     DatabaseUnavailable,
+    StorageFull,
 )

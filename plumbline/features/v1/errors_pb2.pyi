@@ -59,6 +59,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. The end of a range is not after its start, or lies in the future. metadata: field."""
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 18
     """INVALID_ARGUMENT. A page token that this server did not give for this query."""
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 19
+    """RESOURCE_EXHAUSTED. No space is left for the rows of a join. metadata: view."""
+    ERROR_REASON_JOIN_OUT_OF_MEMORY: _ErrorReason.ValueType  # 20
+    """RESOURCE_EXHAUSTED. A join does not fit into its memory and cannot spill. metadata: view."""
+    ERROR_REASON_ENTITY_ROWS_TOO_LARGE: _ErrorReason.ValueType  # 21
+    """RESOURCE_EXHAUSTED. The entity rows of one request have too many bytes. metadata: limit."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons FeatureRetrievalService gives in google.rpc.ErrorInfo (domain "plumbline"), without
@@ -102,4 +108,10 @@ ERROR_REASON_INVALID_TIME_RANGE: ErrorReason.ValueType  # 17
 """INVALID_ARGUMENT. The end of a range is not after its start, or lies in the future. metadata: field."""
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 18
 """INVALID_ARGUMENT. A page token that this server did not give for this query."""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 19
+"""RESOURCE_EXHAUSTED. No space is left for the rows of a join. metadata: view."""
+ERROR_REASON_JOIN_OUT_OF_MEMORY: ErrorReason.ValueType  # 20
+"""RESOURCE_EXHAUSTED. A join does not fit into its memory and cannot spill. metadata: view."""
+ERROR_REASON_ENTITY_ROWS_TOO_LARGE: ErrorReason.ValueType  # 21
+"""RESOURCE_EXHAUSTED. The entity rows of one request have too many bytes. metadata: limit."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

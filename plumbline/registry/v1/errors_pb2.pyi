@@ -73,6 +73,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The model is archived. metadata: model."""
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 25
     """UNAVAILABLE. The database is busy or cannot be reached; try again."""
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 26
+    """RESOURCE_EXHAUSTED. No space is left for an upload; nothing of it was kept. metadata: path."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons ModelRegistryService gives in google.rpc.ErrorInfo (domain "plumbline"), without the
@@ -130,4 +132,6 @@ ERROR_REASON_MODEL_ARCHIVED: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION. The model is archived. metadata: model."""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 25
 """UNAVAILABLE. The database is busy or cannot be reached; try again."""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 26
+"""RESOURCE_EXHAUSTED. No space is left for an upload; nothing of it was kept. metadata: path."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -231,7 +231,7 @@ class ModelVersion(_message.Message):
     def evaluations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evaluation]: ...
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Aliases that point here now, in order."""
+        """Aliases that point here now, in order, as their last parts: "champion"."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
