@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from feature_service.catalog import Catalog
 from feature_service.feast_on_demand import FeastOnDemandViews
@@ -26,7 +27,7 @@ from feature_service.stores.newest import ParquetNewestRows
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,
 )
-from servicekit.server import Service
+from servicekit.server import Service, StartupError
 from servicekit.telemetry import Telemetry
 
 _log = logging.getLogger("plumbline.features")
@@ -38,6 +39,7 @@ SERVICE = "plumbline.features.v1.FeatureRetrievalService"
 async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterator[Sequence[Service]]:
     """Opens the repository, yields the service, closes everything again. Raises StartupError."""
     now = _clock(settings.replay_time)
+    _prepare(settings.temp_dir)
     repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
     catalog = Catalog(await asyncio.to_thread(repo.load))
     store = await asyncio.to_thread(
@@ -84,6 +86,18 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         # A read that still waits for a store that is away must not keep the process.
         pool.shutdown(wait=False, cancel_futures=True)
         writers.shutdown(wait=True)
+
+
+def _prepare(temp_dir: Path | None) -> None:
+    if temp_dir is None:
+        return
+    try:
+        temp_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(
+            f"PLUMBLINE_FEATURES_TEMP_DIR: {temp_dir} cannot be made: {error.strerror}. Name a folder that "
+            "this process may write to."
+        ) from error
 
 
 def _clock(replay_time: datetime | None) -> Callable[[], datetime]:

@@ -15,7 +15,7 @@ from plumbline.features.client import FeatureClient
 from plumbline.registry.client import RegistryClient
 from servicekit.telemetry import Telemetry, build_telemetry
 from trainer.config import TrainingConfig
-from trainer.domain import Result
+from trainer.domain import CodeRevision, Result
 from trainer.environment import code_revision, installed_packages
 from trainer.errors import ConfigError, TrainerError
 from trainer.job import Job
@@ -96,6 +96,15 @@ def _build(
         None if options.dry_run else stack.enter_context(registry),
         steps,
         reporter,
-        code_revision(options.config_file.parent),
+        recorded_code(settings, options.config_file.parent),
         installed_packages(),
     )
+
+
+def recorded_code(settings: TrainerSettings, folder: Path) -> CodeRevision:
+    """What the environment says of the code, as an image's build does; else what git says of the folder."""
+    if settings.code_commit:
+        return CodeRevision(
+            settings.code_repository or folder.resolve().name, settings.code_commit, settings.code_dirty
+        )
+    return code_revision(folder)

@@ -16,6 +16,11 @@ class TrainerSettings(BaseSettings):
         "localhost:7420", min_length=1, description="host:port of registry_service."
     )
     actor: str = Field("trainer", min_length=1, max_length=128, description="Who acts, kept in histories.")
+    code_repository: str = Field(
+        "", description="Where the code comes from, when that is not a git working tree, as in a container."
+    )
+    code_commit: str = Field("", description="The commit of that code; unset: git is asked.")
+    code_dirty: bool = Field(False, description="Whether that code differs from the commit.")
     trainer_otlp_endpoint: str | None = Field(
         None, description="OTLP/gRPC collector for traces, as http://host:4317; unset: none are sent."
     )

@@ -41,6 +41,8 @@ done
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)}
 prefix=${IMAGE_PREFIX:-plumbline}
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+dirty=false
+[ -z "$(git status --porcelain 2>/dev/null)" ] || dirty=true
 
 # build IMAGE DOCKERFILE CONTEXT [options]
 build() {
@@ -62,7 +64,11 @@ for name in $names; do
     build "$image" deploy/docker/serving.Dockerfile \
       "${BENTOML_HOME:-.plumbline/bentoml}/bentos/$(printf %s "$bento" | tr : /)"
   else
-    build "$image" deploy/docker/Dockerfile . --target "$name"
+    set -- --target "$name"
+    if [ "$name" = trainer ]; then
+      set -- "$@" --build-arg "CODE_COMMIT=$revision" --build-arg "CODE_DIRTY=$dirty"
+    fi
+    build "$image" deploy/docker/Dockerfile . "$@"
   fi
   echo "built    $image in $(($(date +%s) - begin)) s"
 done

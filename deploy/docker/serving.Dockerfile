@@ -2,7 +2,7 @@
 #
 #     docker build -f deploy/docker/serving.Dockerfile -t plumbline/serving .plumbline/bentoml/bentos/plumbline_serving/VERSION
 #
-# `bentoml containerize` works on the same Bento. This recipe has no compiler in what it makes (half the size), checks
+# `bentoml containerize` takes the same Bento. This recipe has no compiler in what it makes (half the size), checks
 # every package by its hash, and has the user, paths and probe of the suite's other images (see Dockerfile).
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim
 

@@ -83,7 +83,8 @@ def _postgresql(url: URL, pool_size: int, busy_seconds: float) -> Engine:
         pool_size=pool_size,
         pool_timeout=busy_seconds,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": max(2, round(busy_seconds))},
+        # Text is UTF-8 whatever encoding the database has: with SQL_ASCII it would come back as bytes.
+        connect_args={"connect_timeout": max(2, round(busy_seconds)), "client_encoding": "utf8"},
     )
 
     @event.listens_for(engine, "connect")

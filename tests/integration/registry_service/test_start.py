@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import uuid
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
+from plumbline import RegistryClient
 from registry_service.app import build
 from registry_service.settings import RegistrySettings
 from servicekit.server import StartupError
@@ -52,3 +55,21 @@ def test_an_artifact_folder_that_is_a_file(sqlite_url: str, tmp_path: Path) -> N
     message = _refusal(settings_for(sqlite_url, tmp_path))
     assert str(tmp_path / "artifacts") in message
     assert "PLUMBLINE_REGISTRY_ARTIFACTS_DIR" in message
+
+
+def test_a_database_without_an_encoding_keeps_text(postgres_server: str, tmp_path: Path) -> None:
+    name = f"ascii_{uuid.uuid4().hex[:12]}"
+    maintenance = create_engine(
+        make_url(postgres_server).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with maintenance.connect() as connection:
+        connection.execute(
+            text(
+                f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'"
+            )
+        )
+    maintenance.dispose()
+    url = make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+    with running_server(settings_for(url, tmp_path), build) as address, RegistryClient(address) as client:
+        client.create_model("m", description="Verspätung ≥ 15 min")
+        assert client.get_model("m").description == "Verspätung ≥ 15 min"

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from trainer.app import recorded_code
+from trainer.domain import CodeRevision
 from trainer.environment import code_revision, installed_packages, without_credentials
+from trainer.settings import TrainerSettings
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -73,3 +76,9 @@ def test_packages_are_sorted_and_digested() -> None:
     assert f"lightgbm=={metadata.version('lightgbm')}" in environment.lines
     text = "\n".join(environment.lines) + "\n"
     assert environment.digest == f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def test_what_an_image_was_built_from_goes_before_what_git_says(tmp_path: Path) -> None:
+    settings = TrainerSettings(code_repository="shop", code_commit="0123abc", code_dirty=True)
+    assert recorded_code(settings, tmp_path) == CodeRevision("shop", "0123abc", dirty=True)
+    assert recorded_code(TrainerSettings(), tmp_path).commit == ""
