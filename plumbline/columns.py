@@ -153,12 +153,17 @@ def fixed_values(column: pb.Column) -> npt.NDArray[Any]:
         raise _malformed(column, f"holds {oneof or 'nothing'}, not fixed-width values")
     dtype = np.dtype(_FIXED[oneof][1])
     wire = getattr(column, oneof).SerializeToString()
-    if not wire:
+    # The values come first; fields of a newer version of the message may follow them.
+    if not wire.startswith(_PACKED_TAG):
         return np.empty(0, dtype)
-    start = 1
-    while wire[start] & 0x80:  # skip the varint length
-        start += 1
-    return np.frombuffer(wire, dtype, offset=start + 1)
+    size, shift, at = 0, 0, 1
+    while True:  # the varint length
+        byte = wire[at]
+        size |= (byte & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if byte < 0x80:
+            break
+    return np.frombuffer(wire, dtype, count=size // dtype.itemsize, offset=at)
 
 
 def length(column: pb.Column) -> int:
@@ -200,12 +205,18 @@ def decode_table(columns: Iterable[pb.Column]) -> pa.Table:
 
 
 def as_arrow(values: Any) -> pa.Array:
-    """An Arrow array of an Arrow array, numpy array, pandas series or sequence; NaN stays a value."""
+    """An Arrow array of an Arrow array, numpy array, pandas series or sequence.
+
+    None is null. NaN stays a value, except in a pandas series, where it is how pandas writes null. Raises
+    TypeError for a single text: it would be taken for a sequence of letters.
+    """
     if isinstance(values, pa.Array):
         return values
     if isinstance(values, pa.ChunkedArray):
         return values.combine_chunks()
-    return pa.array(list(values) if isinstance(values, Sequence) and not isinstance(values, str) else values)
+    if isinstance(values, str | bytes):
+        raise TypeError(f"{values!r} is one value; give a sequence of them, as in [{values!r}]")
+    return pa.array(list(values) if isinstance(values, Sequence) else values)
 
 
 def field(name: str, data_type: pa.DataType, description: str = "") -> pb.Field:

@@ -87,11 +87,13 @@ class FeatureClient(Client):
         request_data: Mapping[str, Any] | None = None,
         full_feature_names: bool = False,
         max_age: timedelta | None = None,
+        expected_definition_digest: str = "",
     ) -> OnlineFeatures:
         """The latest values of n entities.
 
         entities: by join key, n values each (sequence, numpy or Arrow array). request_data: inputs of
-        on-demand views, n values each. max_age: tighter than each view's ttl.
+        on-demand views, n values each. max_age: tighter than each view's ttl. expected_definition_digest:
+        raises DefinitionChanged when other definitions would answer.
         """
         request = pb.GetOnlineFeaturesRequest(
             selection=selection(features),
@@ -99,6 +101,7 @@ class FeatureClient(Client):
             request_data=encode_mapping(request_data or {}),
             full_feature_names=full_feature_names,
             max_age=None if max_age is None else _duration(max_age),
+            expected_definition_digest=expected_definition_digest,
         )
         reply = self._call(self._stub.GetOnlineFeatures, request)
         table = feature_columns.decode(reply.features, reply.view_event_times)
@@ -114,6 +117,7 @@ class FeatureClient(Client):
         event_timestamp_column: str = "event_timestamp",
         full_feature_names: bool = False,
         known_at_policy: pb.KnownAtPolicy.ValueType = pb.KNOWN_AT_POLICY_CREATED_BY_THEN,
+        expected_definition_digest: str = "",
         on_progress: OnProgress | None = None,
     ) -> HistoricalFeatures:
         """The rows given, in their order, with the values known at each row's time added.
@@ -126,6 +130,7 @@ class FeatureClient(Client):
             event_timestamp_column=event_timestamp_column,
             full_feature_names=full_feature_names,
             known_at_policy=known_at_policy,
+            expected_definition_digest=expected_definition_digest,
         )
         replies = self._stream(
             self._stub.GetHistoricalFeatures, _historical_parts(header, entity_rows), self._stream_timeout
@@ -183,6 +188,10 @@ class FeatureClient(Client):
     def get_feature_view(self, name: str) -> defs.FeatureView:
         """One feature view. Raises ViewNotFound."""
         return self._call(self._stub.GetFeatureView, pb.GetFeatureViewRequest(name=name))
+
+    def get_entity(self, name: str) -> defs.Entity:
+        """One entity. Raises EntityNotFound."""
+        return self._call(self._stub.GetEntity, pb.GetEntityRequest(name=name))
 
     def list_entities(self) -> Iterator[defs.Entity]:
         """All entities, by name."""

@@ -135,3 +135,17 @@ def test_a_table_needs_columns_of_one_length_and_different_names() -> None:
         columns.decode_table([one, one])
     with pytest.raises(MalformedColumn, match="has no name"):
         columns.decode_table([columns.encode("", pa.array([1]))])
+
+
+def test_fields_of_a_newer_message_are_not_read_as_values() -> None:
+    newer = pb.Doubles(values=[1.5]).SerializeToString() + b"\x12\x08" + b"\x01" * 8  # a field 2 of 8 bytes
+    column = pb.Column(name="x", doubles=pb.Doubles.FromString(newer))
+    assert columns.decode(column).to_pylist() == [1.5]
+    only_new = pb.Column(name="x", doubles=pb.Doubles.FromString(newer[10:]))
+    assert columns.decode(only_new).to_pylist() == []
+
+
+@pytest.mark.parametrize("text", ["JFK", b"JFK"])
+def test_one_text_is_not_taken_for_letters(text: Any) -> None:
+    with pytest.raises(TypeError, match="is one value"):
+        columns.encode_mapping({"origin": text})
