@@ -27,9 +27,14 @@ def arrow_type(kind: ValueType) -> pa.DataType:
 
 
 def to_utc_micros(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Any Arrow timestamps or dates as UTC microseconds; naive ones count as UTC, nanoseconds are cut."""
+    """Any Arrow timestamps or dates as UTC microseconds; naive ones count as UTC, nanoseconds are cut.
+
+    Raises pa.ArrowInvalid for a time that int64 microseconds do not reach.
+    """
     if pa.types.is_date(array.type):
         return array.cast(pa.timestamp("us")).cast(TIMESTAMP)
+    # Unchecked, coarser units overflow silently; checked, nanoseconds are refused instead of cut.
+    checked = array.type.unit != "ns"
     if array.type.tz is None:
-        return array.cast(pa.timestamp("us"), safe=False).cast(TIMESTAMP)
-    return array.cast(TIMESTAMP, safe=False)
+        return array.cast(pa.timestamp("us"), safe=checked).cast(TIMESTAMP)
+    return array.cast(TIMESTAMP, safe=checked)

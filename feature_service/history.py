@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +23,8 @@ from plumbline.errors import FieldViolation
 from plumbline.features.errors import JoinKeyMissing, MalformedEntityRows, RequestDataMissing
 
 _SLICE_ROWS = 32_768
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 #: How every Arrow IPC stream ends when its writer was closed.
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
@@ -156,7 +158,16 @@ class HistoricalJoin:
         if column.null_count:
             first = pc.index(column.is_null(), True).as_py()
             raise malformed(f"the event-time column {name!r} is null in row {first}", name)
-        return to_utc_micros(column)
+        try:
+            times = to_utc_micros(column)
+            if len(times):
+                bounds = pc.min_max(times.cast(pa.int64())).as_py()
+                _ = _EPOCH + bounds["min"] * _MICROSECOND, _EPOCH + bounds["max"] * _MICROSECOND
+        except (pa.ArrowInvalid, OverflowError) as error:
+            raise malformed(
+                f"the event-time column {name!r} holds times outside of the years 1 to 9999", name
+            ) from error
+        return times
 
     def _answers(self, join: AsofJoin, entities: pa.Table, times: pa.ChunkedArray) -> Iterator[pa.Table]:
         keys: dict[tuple[str, Any], pa.ChunkedArray] = {}
@@ -222,7 +233,8 @@ def _read_entities(spool: Path) -> pa.Table:
     try:
         with pa.memory_map(str(spool)) as source:
             table = pa.ipc.open_stream(source).read_all()
-        table.validate()
+        # In full: offsets and indices that point outside their buffers would end the process later.
+        table.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise malformed(f"the entity rows are not an Arrow IPC stream: {error}") from error
     if not complete:

@@ -215,6 +215,56 @@ def test_streams_that_are_no_entity_rows(
     assert said in error.message
 
 
+def lying(table: pa.Table, honest: bytes, lie: bytes) -> bytes:
+    """The table's Arrow bytes with one buffer's content changed."""
+    data = arrow(table)
+    assert data.count(honest) == 1
+    return data.replace(honest, lie)
+
+
+def int32s(*values: int) -> bytes:
+    return np.array(values, np.int32).tobytes()
+
+
+LONG = rows(driver_id=[1, 1], event_timestamp=AT * 2, note=["a" * 77, "b" * 88])
+CODED = rows(
+    driver_id=[1] * 4,
+    event_timestamp=AT * 4,
+    note=pa.DictionaryArray.from_arrays(pa.array([0, 1, 1, 0], pa.int32()), ["a", "b"]),
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lying(LONG, int32s(0, 77, 165), int32s(0, 2**31 - 1, 165)),
+        lying(LONG, int32s(0, 77, 165), int32s(0, 77, 2**31 - 1)),
+        lying(LONG, int32s(0, 77, 165), int32s(0, -77, 165)),
+        lying(CODED, int32s(0, 1, 1, 0), int32s(0, 2**30, 1, 0)),
+        lying(LONG, b"a" * 77, b"\xff" * 77),
+    ],
+)
+def test_arrow_bytes_that_point_outside_of_themselves_are_refused(server: Running, data: bytes) -> None:
+    """Used without a look, they end the process."""
+    with pytest.raises(grpc.RpcError) as caught:
+        list(server.stub.GetHistoricalFeatures(iter([header(), chunks(data)])))
+    assert isinstance(wire.from_rpc_error(caught.value, CLASSES), MalformedEntityRows)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pa.array([-(2**63) + 5], pa.timestamp("us", tz="UTC")),
+        pa.array([2**63 - 5], pa.timestamp("us", tz="UTC")),
+        pa.array([-(2**63) + 5], pa.timestamp("s", tz="UTC")),
+        pa.array([2**40], pa.timestamp("s")),
+    ],
+)
+def test_event_times_before_and_after_all_calendars_are_refused(server: Running, times: pa.Array) -> None:
+    with pytest.raises(MalformedEntityRows, match="years 1 to 9999"):
+        server.client.get_historical_features(["trips:n"], rows(driver_id=[1], event_timestamp=times))
+
+
 def test_where_messages_are_cut_means_nothing(server: Running) -> None:
     messages = [header(), *(chunks(GOOD[i : i + 7]) for i in range(0, len(GOOD), 7))]
     replies = list(server.stub.GetHistoricalFeatures(iter(messages)))
