@@ -41,7 +41,7 @@ apply: setup ## register the Feast definitions of the stack's feature repo
 	@$(PY) -m deploy.local.stack apply
 
 train: setup ## run the trainer on the flights example against the running stack
-	@$(PY) -m trainer --config examples/flights/training.yaml
+	@$(PY) -m deploy.local.stack run $(PY) -m trainer --config examples/flights/training.yaml
 
 ## Checks
 .PHONY: test check format lint types imports protos protos-check lock

@@ -16,7 +16,10 @@ import sys
 sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 PY
 
-wanted=$(cat requirements.lock pyproject.toml | "$python" -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
+# A link would make this checkout's packages those of another, and the other way round.
+[ ! -L "$venv" ] || fail "$venv is a link to $(readlink "$venv"). Remove it; a virtual environment of its own is made here."
+# The folder counts: a moved or copied .venv still points at the old one.
+wanted=$( (cat requirements.lock pyproject.toml; pwd) | "$python" -c 'import hashlib,sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
 mkdir -p "$(dirname "$log")"

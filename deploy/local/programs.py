@@ -63,7 +63,7 @@ class Program:
                 except OSError as error:
                     raise StackError(
                         f"{self.name} needs port {port} ({kind}), which is taken: {error.strerror}. "
-                        f"Free it, or choose another: {variable}={port + 100} make stack"
+                        f"Free it, or set {variable} to another, as in {variable}={port + 100}"
                     ) from None
 
     def health(self, env: dict[str, str]) -> str:

@@ -1,6 +1,7 @@
 """The local stack: feature_service, registry_service and serving as processes of this machine.
 
     python -m deploy.local.stack up|status|logs|down|apply|clean
+    python -m deploy.local.stack run COMMAND …    with the environment of the stack
 
 State lives under .plumbline/ (PLUMBLINE_STATE): run/stack.json says what was started (pid and start time);
 logs/NAME.log is each program's log. The environment file named by STACK_ENV says what is served; a
@@ -28,11 +29,16 @@ _STATE_PARTS = ("bentoml", "data", "demo", "feast", "logs", "registry", "run", "
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 done; 1 it could not be done, with the reason on stderr; 130 interrupted."""
     parser = argparse.ArgumentParser(prog="stack", description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("command", choices=["up", "status", "logs", "down", "apply", "clean"])
-    command = parser.parse_args(arguments).command
     commands = {"up": up, "status": status, "logs": logs, "down": down, "apply": apply, "clean": clean}
+    parser.add_argument("command", choices=[*commands, "run"])
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="for run: the command and its arguments")
+    options = parser.parse_args(arguments)
+    if bool(options.arguments) != (options.command == "run"):
+        parser.error("run takes a command, the others take nothing")
     try:
-        return commands[command]() or 0
+        if options.command == "run":
+            return run(options.arguments)
+        return commands[options.command]() or 0
     except StackError as error:
         print(f"stack: {error}", file=sys.stderr)
         return 1
@@ -95,6 +101,14 @@ def status() -> int:
         where = "  ".join(f"{kind} {address}" for kind, address in program.addresses(env).items())
         print(f"  {program.name:<18} {health:<12} pid {record.pid:<8} {where}")
     return 0 if well else 1
+
+
+def run(command: list[str]) -> int:
+    """Runs a command that finds the stack's servers and files; returns its exit code."""
+    try:
+        return subprocess.run(command, env=environment(), check=False).returncode
+    except FileNotFoundError as error:
+        raise StackError(f"cannot run {command[0]}: {error.strerror}") from None
 
 
 def logs() -> None:

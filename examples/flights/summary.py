@@ -11,6 +11,9 @@ from rich.table import Table
 from plumbline.cli.models import lineage_tree
 from plumbline.registry.v1.model_registry_service_pb2 import GetLineageResponse
 
+# Where the command line looks by itself.
+_DEFAULTS = {"features": "127.0.0.1:7410", "registry": "127.0.0.1:7420", "serving": "127.0.0.1:7430"}
+
 
 def show(result: dict[str, Any], lineage: GetLineageResponse, console: Console, path: Path) -> None:
     """Prints the summary of a demo run."""
@@ -94,10 +97,16 @@ def _cell(flight: dict[str, Any], name: str) -> str:
 
 
 def _next_steps(result: dict[str, Any], path: Path) -> str:
+    exports = [
+        f"  export PLUMBLINE_{name.upper()}_ADDRESS={address}"
+        for name, address in result["addresses"].items()
+        if address != _DEFAULTS[name]
+    ]
     flight, version = result["predictions"]["flights"][0], result["training"]["version"]
     return "\n".join(
         (
             "[bold]Try next[/]",
+            *exports,
             "  .venv/bin/plumbline models show flight_delay",
             f"  .venv/bin/plumbline lineage {version}",
             "  .venv/bin/plumbline features show flight_delay_v1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from plumbline.cli.features import features
 from plumbline.cli.models import alias, lineage, models
+from plumbline.cli.output import address
 from plumbline.cli.predict import predict
 
 app = typer.Typer(
@@ -39,9 +41,12 @@ def train(
     """Run the trainer: the same as `python -m trainer`, whose options it takes."""
     # The trainer is a program of its own, with its own dependencies; it is started, not imported.
     given = ["--config", config] if config else []
-    raise SystemExit(
-        subprocess.run([sys.executable, "-m", "trainer", *given, *context.args], check=False).returncode  # noqa: S603
-    )
+    env = os.environ | {
+        "PLUMBLINE_FEATURES_ADDRESS": address("FEATURES", 7410),
+        "PLUMBLINE_REGISTRY_ADDRESS": address("REGISTRY", 7420),
+    }
+    command = [sys.executable, "-m", "trainer", *given, *context.args]
+    raise SystemExit(subprocess.run(command, env=env, check=False).returncode)  # noqa: S603
 
 
 def main() -> None:

@@ -26,8 +26,10 @@ _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def address(program: str, default_port: int) -> str:
-    """Where a server is: PLUMBLINE_{program}_ADDRESS, or this machine."""
-    return os.environ.get(f"PLUMBLINE_{program}_ADDRESS", f"127.0.0.1:{default_port}")
+    """Where a server is: PLUMBLINE_{program}_ADDRESS, or on this machine PLUMBLINE_{program}_PORT, or the
+    default port."""
+    port = os.environ.get(f"PLUMBLINE_{program}_PORT", str(default_port))
+    return os.environ.get(f"PLUMBLINE_{program}_ADDRESS", f"127.0.0.1:{port}")
 
 
 def actor() -> str:

@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from plumbline import RegistryClient
 from plumbline.channel import open_aio_channel
-from plumbline.errors import Internal, Unavailable
-from plumbline.registry.errors import ModelNotFound
+from plumbline.errors import DeadlineExceeded, Internal, Unavailable
+from plumbline.registry.errors import DatabaseUnavailable, ModelNotFound
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import model_registry_service_pb2_grpc as pb_grpc
 from plumbline.registry.v1 import resources_pb2 as res
@@ -39,6 +39,7 @@ class Servicer:
 
     def __init__(self) -> None:
         self.entered, self.release = asyncio.Event(), asyncio.Event()
+        self.asked = 0
 
     def __getattr__(self, name: str) -> Any:
         if name[0].isupper():  # the methods of the service that these tests do not call
@@ -51,6 +52,9 @@ class Servicer:
                 raise ModelNotFound("no model 'missing'", metadata={"model": "missing"})
             case "broken":
                 raise ValueError("the password is hunter2")
+            case "away":
+                self.asked += 1
+                raise DatabaseUnavailable("the database is away")
             case "slow":
                 self.entered.set()
                 await self.release.wait()
@@ -189,13 +193,36 @@ async def test_a_call_in_flight_is_finished_while_the_server_drains() -> None:
         call = pb_grpc.ModelRegistryServiceStub(channel).GetModel(pb.GetModelRequest(name="models/slow"))
         pending = asyncio.ensure_future(call)
         await servicer.entered.wait()
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=NAME))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         stopping = asyncio.ensure_future(server.stop())
-        await asyncio.sleep(0)
+        # Whoever balances load is told before the call in flight is done.
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
         servicer.release.set()
         assert (await pending).name == "models/slow"
         await stopping
     with RegistryClient(address, timeout=2) as client, pytest.raises(Unavailable):
         client.get_model("m")
+
+
+async def test_what_a_server_says_is_unavailable_is_not_asked_again_by_the_channel() -> None:
+    servicer = Servicer()
+    server = GrpcServer(ServerSettings(), [service_of(servicer)], build_telemetry("test"))
+    address = f"127.0.0.1:{await server.start()}"
+    with RegistryClient(address) as client, pytest.raises(DatabaseUnavailable, match="is away"):
+        await asyncio.to_thread(client.get_model, "away")
+    await server.stop(grace=0)
+    assert servicer.asked == 1
+
+
+async def test_every_call_of_a_client_has_a_deadline() -> None:
+    server = GrpcServer(ServerSettings(), [service_of(Servicer())], build_telemetry("test"))
+    address = f"127.0.0.1:{await server.start()}"
+    with RegistryClient(address, timeout=0.2) as client, pytest.raises(DeadlineExceeded):
+        await asyncio.to_thread(client.get_model, "slow")
+    await server.stop(grace=0)
 
 
 def test_log_lines_are_json_with_the_trace(capsys: pytest.CaptureFixture[str], telemetry: Telemetry) -> None:

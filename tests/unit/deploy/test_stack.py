@@ -109,3 +109,13 @@ def test_clean_removes_its_own_folders_alone(state: Path) -> None:
     (state / "mine").mkdir()
     stack.clean()
     assert [path.name for path in state.iterdir()] == ["mine"]
+
+
+def test_a_command_runs_with_the_environment_of_the_stack(
+    state: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = "import os, sys; print(os.environ['PLUMBLINE_REGISTRY_ADDRESS']); sys.exit(3)"
+    assert stack.main(["run", sys.executable, "-c", code]) == 3
+    assert capfd.readouterr().out == "127.0.0.1:7420\n"
+    assert stack.main(["run", "no-such-program"]) == 1
+    assert "cannot run no-such-program" in capfd.readouterr().err

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from plumbline.cli.models import lineage_tree
+from plumbline.cli.output import address
 from plumbline.cli.values import columns_of, read_rows, refuse_unknown
 from plumbline.registry.client import alias_name, model_name, version_name
 from plumbline.registry.v1 import model_registry_service_pb2 as registry_pb
@@ -55,6 +56,16 @@ def test_rows_come_from_pairs_or_a_file(tmp_path: Path) -> None:
     for pairs, file in ((["x"], None), ([], None), (["x=1"], str(path))):
         with pytest.raises(typer.BadParameter):
             read_rows(pairs, file)
+
+
+def test_a_server_is_where_its_address_or_its_port_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PLUMBLINE_REGISTRY_ADDRESS", "PLUMBLINE_REGISTRY_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert address("REGISTRY", 7420) == "127.0.0.1:7420"
+    monkeypatch.setenv("PLUMBLINE_REGISTRY_PORT", "9")
+    assert address("REGISTRY", 7420) == "127.0.0.1:9"
+    monkeypatch.setenv("PLUMBLINE_REGISTRY_ADDRESS", "elsewhere:1")
+    assert address("REGISTRY", 7420) == "elsewhere:1"
 
 
 def test_a_misspelt_name_is_an_error() -> None:
