@@ -33,34 +33,28 @@ run() {
 }
 
 echo "Setting up .venv (once; about 1 GB)"
+pip="$venv/bin/python -m pip"
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-  if ! "$python" -c 'import ensurepip' >/dev/null 2>&1; then
-    # Debian ships venv's second half as a package of its own.
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-      step "python3-venv is missing; installing it with apt-get"
-      run sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-venv'
-    else
-      fail "Python's venv module is incomplete here. On Debian: sudo apt-get install python3-venv"
-    fi
-  fi
   step "creating the virtual environment"
-  run "$python" -m venv --clear "$venv"
-fi
-# LightGBM's wheel links OpenMP's runtime, which a bare Debian lacks.
-if ! "$venv/bin/python" -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' >/dev/null 2>&1; then
-  if [ "$(uname -s)" = Linux ]; then
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-      step "libgomp1 (for LightGBM) is missing; installing it with apt-get"
-      run sh -c 'apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends libgomp1'
-    else
-      fail "LightGBM needs libgomp. On Debian: sudo apt-get install libgomp1"
-    fi
+  if "$python" -c 'import ensurepip' >/dev/null 2>&1; then
+    run "$python" -m venv --clear "$venv"
+  else
+    # Debian keeps pip for virtual environments in a package of its own, python3-venv. Its wheel is taken out
+    # of the Debian archive without installing anything, so that it needs no root and changes no system.
+    run "$python" -m venv --clear --without-pip "$venv"
+    command -v apt-get >/dev/null 2>&1 || fail "Python's venv module is incomplete here; install your system's python3-venv."
+    step "taking pip out of Debian's python3-pip-whl"
+    run sh deploy/local/debian_pip.sh .plumbline/pip
+    wheel=$(ls .plumbline/pip/usr/share/python-wheels/pip-*.whl | head -n 1)
+    pip="env PYTHONPATH=$wheel $venv/bin/python -m pip"
   fi
 fi
+"$venv/bin/python" -c 'import ctypes, sys; sys.platform == "linux" and ctypes.CDLL("libgomp.so.1")' >/dev/null 2>&1 ||
+  fail "LightGBM needs libgomp, which comes with gcc. On Debian: apt-get install libgomp1"
 step "fetching the installer (uv)"
-run "$venv/bin/python" -m pip install -q --disable-pip-version-check 'uv>=0.9'
+run $pip install -q --disable-pip-version-check pip 'uv>=0.9'
 # uv does not read pip's configuration; an index configured there is meant for it too.
-index=$("$venv/bin/python" -m pip config get global.index-url 2>/dev/null || true)
+index=$($pip config get global.index-url 2>/dev/null || true)
 if [ -n "$index" ] && [ -z "${UV_DEFAULT_INDEX:-}" ]; then UV_DEFAULT_INDEX=$index; export UV_DEFAULT_INDEX; fi
 count=$(grep -c '^[a-zA-Z0-9].*==' requirements.lock)
 step "installing $count packages, each checked by its hash"
@@ -69,7 +63,7 @@ if "$venv/bin/uv" pip sync -q --python "$venv/bin/python" --require-hashes requi
 else
   echo "uv could not; trying pip"
   step "installing $count packages with pip (slower)"
-  run "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+  run $pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
 fi
 step "installing plumbline itself (editable)"
 run "$venv/bin/uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e .
