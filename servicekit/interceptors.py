@@ -30,8 +30,8 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, metrics: CallMetrics, polled: frozenset[str] = frozenset()) -> None:
-        """polled: full method names that clients ask every second or so; their successes are logged at
-        DEBUG."""
+        """polled: full method names that clients ask every second or so; their answers, "not yet" among
+        them, are logged at DEBUG."""
         self._metrics, self._polled = metrics, polled
 
     async def intercept_service(
@@ -129,7 +129,8 @@ class _Call:
         self._metrics.seconds.labels(self._service, self._name).observe(seconds)
         if self._method.startswith(_QUIET):
             return
-        level = logging.DEBUG if code == "OK" and self._method in self._polled else logging.INFO
+        quiet = self._method in self._polled and code in ("OK", "NOT_FOUND")
+        level = logging.DEBUG if quiet else logging.INFO
         extra: dict[str, Any] = {"method": self._method, "code": code, "ms": round(seconds * 1e3, 3)}
         if error is not None:
             extra |= {"reason": error.reason, "error": error.message}

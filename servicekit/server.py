@@ -41,7 +41,7 @@ class Service:
 
     name: str
     add_to: Callable[[Any], None]
-    #: Methods that clients ask every second or so; their successes are logged at DEBUG.
+    #: Methods that clients ask every second or so; OK and NOT_FOUND are logged at DEBUG.
     polled: frozenset[str] = frozenset()
 
 

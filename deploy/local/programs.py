@@ -6,6 +6,7 @@ import os
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -14,14 +15,10 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-
-def state_folder() -> Path:
-    """Where everything the stack writes lives: PLUMBLINE_STATE, or .plumbline in the checkout."""
-    return Path(os.environ.get("PLUMBLINE_STATE", ".plumbline")).resolve()
-
-
-class StackError(Exception):
-    """What went wrong, for people."""
+from deploy.local.records import read_records
+from deploy.local.state import StackError, state_folder
+from plumbline import RegistryClient
+from plumbline.errors import PlumblineError
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,14 @@ class Program:
     def port(self, kind: str, env: dict[str, str]) -> int:
         """The port it is told to listen on."""
         variable, default = self.ports[kind]
-        try:
-            return int(env.get(variable, default))
-        except ValueError:
-            raise StackError(f"{variable} is {env[variable]!r}; it must be a port number") from None
+        text = env.get(variable, str(default))
+        if not text.isdecimal() or not 1 <= int(text) <= 65535:
+            raise StackError(f"{variable} is {text!r}; it must be a port number, 1 to 65535")
+        return int(text)
+
+    def chosen_ports(self, env: dict[str, str]) -> dict[str, int]:
+        """Variable → port, for the record of a started program."""
+        return {variable: self.port(kind, env) for kind, (variable, _) in self.ports.items()}
 
     def addresses(self, env: dict[str, str]) -> dict[str, str]:
         """Kind → "127.0.0.1:port", for people."""
@@ -125,6 +126,10 @@ def environment() -> dict[str, str]:
     env |= _read_env_file(Path(os.environ.get("STACK_ENV", "examples/flights/stack.env")), env)
     env |= os.environ
     env["PLUMBLINE_STATE"] = str(state)
+    # Where a running program listens is not a matter of this shell's variables.
+    for record in read_records().values():
+        if record.alive():
+            env |= {variable: str(port) for variable, port in record.ports.items()}
     by_name = {program.name: program for program in PROGRAMS}
     for variable, name, kind in (
         ("PLUMBLINE_FEATURES_ADDRESS", "feature_service", "grpc"),
@@ -154,3 +159,28 @@ def _read_env_file(path: Path, known: dict[str, str]) -> dict[str, str]:
         except (KeyError, ValueError) as error:
             raise StackError(f"{path}, line {number}: cannot expand {value!r}: {error}") from None
     return values
+
+
+def models_exist(env: dict[str, str]) -> bool:
+    """Whether every model that serving is to serve is in the registry, so that it can become ready."""
+    names = [name.strip() for name in env.get("PLUMBLINE_SERVING_MODELS", "").split(",") if name.strip()]
+    try:
+        with RegistryClient(env["PLUMBLINE_REGISTRY_ADDRESS"], timeout=2.0) as registry:
+            for name in names:
+                registry.get_version(name)
+    except PlumblineError:
+        return False
+    return True
+
+
+def check_ports(programs: Iterable[Program], env: dict[str, str]) -> None:
+    """Raises StackError when two programs share a port, or somebody else has one."""
+    users: dict[int, str] = {}
+    for program in programs:
+        for variable, port in program.chosen_ports(env).items():
+            if port in users:
+                raise StackError(
+                    f"{variable} and {users[port]} are both {port}; set one of them to another port"
+                )
+            users[port] = variable
+        program.check_ports(env)

@@ -7,10 +7,10 @@ import os
 import signal
 import tempfile
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from deploy.local.programs import state_folder
+from deploy.local.state import StackError, state_folder
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,18 @@ class Record:
     name: str
     pid: int
     start_ticks: int
+    #: The variables that say where it listens: name → port.
+    ports: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, pid: int) -> Record:
-        """The record of a process that was just started."""
-        return cls(name, pid, _start_ticks(pid) or 0)
+    def of(cls, name: str, pid: int, ports: dict[str, int] | None = None) -> Record:
+        """The record of a process that was just started; one that ended at once is dead from the start."""
+        return cls(name, pid, _start_ticks(pid) or 0, ports or {})
 
     def alive(self) -> bool:
         """Whether this very process still runs (a zombie does not)."""
         ticks = _start_ticks(self.pid)
-        return ticks is not None and (ticks == self.start_ticks or not self.start_ticks)
+        return ticks is not None and ticks == self.start_ticks
 
     def signal_stop(self) -> None:
         """Asks it to drain and stop."""
@@ -48,9 +50,13 @@ def read_records() -> dict[str, Record]:
     """By name; empty when there are none."""
     try:
         entries = json.loads(_file().read_text())
+        return {entry["name"]: Record(**entry) for entry in entries}
     except FileNotFoundError:
         return {}
-    return {entry["name"]: Record(**entry) for entry in entries}
+    except (ValueError, TypeError, KeyError) as error:
+        raise StackError(
+            f"{_file()} is damaged ({error}). End what `ps` shows of the stack, then remove the file"
+        ) from None
 
 
 def write_records(records: dict[str, Record]) -> None:
@@ -60,6 +66,8 @@ def write_records(records: dict[str, Record]) -> None:
     handle, scratch = tempfile.mkstemp(dir=file_path.parent)
     with os.fdopen(handle, "w") as file:
         json.dump([asdict(record) for record in records.values()], file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(scratch, file_path)
 
 

@@ -11,6 +11,7 @@ variable that is already set wins over it. Ports: PLUMBLINE_{FEATURES,REGISTRY,S
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -19,8 +20,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from deploy.local.programs import PROGRAMS, Program, StackError, environment, state_folder
+from deploy.local.programs import PROGRAMS, Program, check_ports, environment, models_exist
 from deploy.local.records import Record, read_records, write_records
+from deploy.local.state import StackError, state_folder
 
 _GRACE_SECONDS = 15.0
 _STATE_PARTS = ("bentoml", "data", "demo", "feast", "logs", "registry", "run", "serving", "training")
@@ -52,16 +54,17 @@ def up() -> None:
     env = environment()
     records = _living()
     fresh: list[Record] = []
+    begins: dict[str, tuple[float, int]] = {}
     missing = [program for program in PROGRAMS if program.name not in records]
     for name, record in records.items():
         print(f"  {name:<18} already runs (pid {record.pid})")
-    for program in missing:
-        program.check_ports(env)
+    check_ports(missing, env)
     try:
         # The one that needs the definitions comes last: the others start while they are applied.
         for program in sorted(missing, key=lambda item: item.needs_definitions):
             if program.needs_definitions:
                 apply()
+            begins[program.name] = (time.monotonic(), _size(program.log))
             record = _start(program, env)
             fresh.append(record)
             records[program.name] = record
@@ -69,7 +72,7 @@ def up() -> None:
         if not any(program.needs_definitions for program in missing):
             apply()
         for record in fresh:
-            _wait(record, env)
+            _wait(record, env, begins[record.name])
     except BaseException:
         _stop(fresh)
         write_records({name: r for name, r in records.items() if r not in fresh})
@@ -162,24 +165,46 @@ def _start(program: Program, env: dict[str, str]) -> Record:
             stderr=log,
             start_new_session=True,
         )
-    return Record.of(program.name, process.pid)
+    return Record.of(program.name, process.pid, program.chosen_ports(env))
 
 
-def _wait(record: Record, env: dict[str, str]) -> None:
+def _wait(record: Record, env: dict[str, str], begin: tuple[float, int]) -> None:
+    """begin: when it was started, and how long its log was then."""
     program = next(item for item in PROGRAMS if item.name == record.name)
-    begin = time.monotonic()
-    while (health := program.health(env)) not in ("ready", "no model yet"):
+    started, log_size = begin
+    while (health := program.health(env)) != "ready":
+        if health == "no model yet" and not models_exist(env):
+            break
         if not record.alive():
-            tail = "\n".join(program.log.read_text(errors="replace").splitlines()[-15:])
-            raise StackError(f"{program.name} ended while starting; the end of {program.log}:\n{tail}")
-        if time.monotonic() - begin > program.start_seconds:
+            raise StackError(f"{program.name} ended while starting. {_said(program.log, log_size)}")
+        if time.monotonic() - started > program.start_seconds:
             raise StackError(
-                f"{program.name} does not answer after {program.start_seconds:.0f} s ({health}); "
-                f"see {program.log}"
+                f"{program.name} does not answer after {program.start_seconds:.0f} s ({health}). "
+                f"{_said(program.log, log_size)}"
             )
         time.sleep(0.1)
     where = "  ".join(f"{kind} {address}" for kind, address in program.addresses(env).items())
-    print(f"  {program.name:<18} {health:<12} {time.monotonic() - begin:4.1f} s  {where}", flush=True)
+    print(f"  {program.name:<18} {health:<12} {time.monotonic() - started:4.1f} s  {where}", flush=True)
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def _said(log: Path, since: int) -> str:
+    """The last lines that a program logged since it was started, their messages alone."""
+    with log.open("rb") as file:
+        file.seek(since)
+        lines = file.read().decode(errors="replace").splitlines()[-8:]
+    return f"It said ({log}):\n" + "\n".join(f"  {_message(line)}" for line in lines)
+
+
+def _message(line: str) -> str:
+    try:
+        entry = json.loads(line)
+        return f"{entry['level']} {entry['message']}"
+    except (ValueError, TypeError, KeyError):
+        return line
 
 
 def _stop(records: list[Record]) -> None:

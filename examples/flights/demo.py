@@ -25,8 +25,9 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from deploy.local import stack
-from deploy.local.programs import StackError, environment, state_folder
+from deploy.local.programs import PROGRAMS, check_ports, environment
 from deploy.local.records import read_records
+from deploy.local.state import StackError, state_folder
 from examples.flights import live, summary
 from plumbline import FeatureClient, PredictionClient, RegistryClient
 from plumbline.errors import PlumblineError
@@ -54,6 +55,8 @@ class Demo:
         """All steps in order; returns the summary. Raises DemoError, StackError or PlumblineError."""
         folder = state_folder() / "demo"
         folder.mkdir(parents=True, exist_ok=True)
+        running = {name for name, record in read_records().items() if record.alive()}
+        check_ports([program for program in PROGRAMS if program.name not in running], self.env)
         ingest = self._step("ingest", self._ingest)
         self._step("stack", self._start_stack)
         training = self._step("train", lambda: self._train(folder / "training.json"))
@@ -195,7 +198,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="passed to the trainer"
     )
     options = parser.parse_args(arguments)
-    console, before = Console(highlight=False), {n for n, r in read_records().items() if r.alive()}
+    console, before = (
+        Console(highlight=False, width=None if sys.stdout.isatty() else 120),
+        {n for n, r in read_records().items() if r.alive()},
+    )
     try:
         Demo(environment(), options.months, options.set, console).run()
     except (DemoError, StackError, PlumblineError) as error:

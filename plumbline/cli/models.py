@@ -197,8 +197,10 @@ def _print_version(version: res.ModelVersion) -> None:
             for item in version.signature.inputs
         ],
     )
-    for evaluation in version.evaluations:
-        console.print(f"  {evaluation.split:<10} {_numbers(evaluation)}", markup=False)
+    # A champion is compared on the same rows again and again; the newest figures of each are enough.
+    newest = {(item.dataset, item.split): item for item in version.evaluations}
+    for (dataset, split), evaluation in newest.items():
+        console.print(f"  {split:<10} {_numbers(evaluation)}  on {dataset[:21]}…", markup=False)
 
 
 def _metrics(version: res.ModelVersion) -> str:

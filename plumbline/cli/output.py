@@ -21,7 +21,10 @@ from plumbline.errors import PlumblineError, Unavailable
 #: Exit codes: the request failed; a server could not be reached; wrong usage is typer's 2.
 FAILED, UNREACHABLE = 1, 3
 
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+# What goes into a pipe or a file is not broken into lines: somebody will search it.
+_WIDTH = None if sys.stdout.isatty() else 400
+console = Console(highlight=False, width=_WIDTH)
+_TEXTS = ("DESCRIPTION", "REASON", "METRICS", "CATEGORIES", "VALUE", "SHA256", "DIGEST")
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -63,7 +66,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     table = Table(box=None, pad_edge=False, title=title or None, title_justify="left", header_style="bold")
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        # Names stay whole, so that they can be copied; texts give way.
+        whole = name not in _TEXTS
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*row)
     console.print(table, markup=False)

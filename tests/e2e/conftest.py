@@ -89,7 +89,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             (state / "first-run.txt").write_text(done.stdout)
             yield running
         finally:
-            running.program("down")
+            cleaned = running.program("clean")
+        # Only what a test put there itself is left.
+        assert cleaned.returncode == 0, cleaned.stderr
+        assert [path.name for path in state.iterdir()] == ["first-run.txt"]
 
 
 def free_ports(count: int) -> list[int]:

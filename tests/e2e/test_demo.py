@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -107,3 +109,24 @@ def test_a_second_run_registers_version_2_on_the_same_data(stack: Stack, summary
     assert second["training"]["promotion"]["promoted"] is False
     assert second["served"]["model_version"] == "models/flight_delay/versions/1"
     assert second["seconds"] < summary["seconds"]
+
+
+def test_status_finds_the_stack_from_a_shell_without_its_ports(stack: Stack) -> None:
+    bare = {name: value for name, value in stack.env.items() if not name.endswith(("_PORT", "_ADDRESS"))}
+    done = replace(stack, env=bare).program("status")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("ready") == 3
+    assert f"127.0.0.1:{stack.port('PLUMBLINE_SERVING_PORT')}" in done.stdout
+
+
+def test_the_stack_comes_back_ready_after_a_stop(stack: Stack) -> None:
+    assert stack.program("down").returncode == 0
+    assert stack.program("status").returncode == 1
+    again = stack.program("up")
+    assert again.returncode == 0, again.stderr
+    # Ready means predicting: the champion is there, so nobody is told to wait.
+    assert stack.program("status").stdout.count("ready") == 3
+    predicted = stack.run(
+        sys.executable, "-m", "plumbline", "predict", "--rows", "examples/flights/rows.json"
+    )
+    assert predicted.returncode == 0, predicted.stderr

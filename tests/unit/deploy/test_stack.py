@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from deploy.local import stack
-from deploy.local.programs import PROGRAMS, StackError, environment
+from deploy.local.programs import PROGRAMS, check_ports, environment
 from deploy.local.records import Record, read_records, write_records
+from deploy.local.state import StackError
 from tests.support import wait_until
 
 
@@ -68,14 +69,9 @@ def test_a_taken_port_names_the_port_and_what_to_set() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        env = {"PLUMBLINE_REGISTRY_PORT": str(port), "PLUMBLINE_REGISTRY_METRICS_PORT": "0"}
+        env = {"PLUMBLINE_REGISTRY_PORT": str(port)}
         with pytest.raises(StackError, match=rf"needs port {port} \(grpc\).*PLUMBLINE_REGISTRY_PORT="):
             PROGRAMS[0].check_ports(env)
-
-
-def test_a_port_must_be_a_number() -> None:
-    with pytest.raises(StackError, match="PLUMBLINE_REGISTRY_PORT is 'x'"):
-        PROGRAMS[0].port("grpc", {"PLUMBLINE_REGISTRY_PORT": "x"})
 
 
 def test_a_record_survives_the_file_and_its_process(sleeper: subprocess.Popen[bytes]) -> None:
@@ -119,3 +115,35 @@ def test_a_command_runs_with_the_environment_of_the_stack(
     assert capfd.readouterr().out == "127.0.0.1:7420\n"
     assert stack.main(["run", "no-such-program"]) == 1
     assert "cannot run no-such-program" in capfd.readouterr().err
+
+
+def test_a_running_program_is_found_where_it_listens(sleeper: subprocess.Popen[bytes]) -> None:
+    record = Record.of("registry_service", sleeper.pid, {"PLUMBLINE_REGISTRY_PORT": 17420})
+    write_records({record.name: record})
+    assert environment()["PLUMBLINE_REGISTRY_ADDRESS"] == "127.0.0.1:17420"
+    record.kill()
+    wait_until(lambda: not record.alive(), what="the process ends")
+    assert environment()["PLUMBLINE_REGISTRY_ADDRESS"] == "127.0.0.1:7420"
+
+
+def test_a_process_that_ended_at_once_is_dead(sleeper: subprocess.Popen[bytes]) -> None:
+    assert not replace(Record.of("thing", sleeper.pid), start_ticks=0).alive()
+
+
+def test_a_damaged_record_is_named(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (state / "run").mkdir(parents=True)
+    (state / "run" / "stack.json").write_text("")
+    assert stack.main(["status"]) == 1
+    assert "stack.json is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "x", ""])
+def test_a_port_must_be_one(port: str) -> None:
+    with pytest.raises(StackError, match="must be a port number, 1 to 65535"):
+        PROGRAMS[0].port("grpc", {"PLUMBLINE_REGISTRY_PORT": port})
+
+
+def test_two_programs_cannot_share_a_port() -> None:
+    env = {"PLUMBLINE_REGISTRY_PORT": "17999", "PLUMBLINE_FEATURES_PORT": "17999"}
+    with pytest.raises(StackError, match="are both 17999"):
+        check_ports(PROGRAMS, env | {"PLUMBLINE_REGISTRY_METRICS_PORT": "17998"})
