@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2
 from plumbline.registry.client import RegistryClient
 from registry_service.app import build as build_registry
 from registry_service.settings import RegistrySettings
+from tests.e2e.otlp import Collector, ReceivedSpan, collector
 from tests.integration.serving.server import ServingProcess, environment, publish, serving_process
 from tests.support import running_server, wait_until
 from tests.unit.serving.fakes import FakeFeatures, listening, signature, train
@@ -49,6 +50,7 @@ class Suite:
     features_address: str
     server: ServingProcess
     before: dict[str, Any]
+    collected: Collector
 
     def publish(self, text: str) -> str:
         """A READY version of models/delay; returns its name."""
@@ -65,6 +67,17 @@ class Suite:
     def last_error(self) -> str:
         """Why no newer version is served."""
         return self.server.client.list_models()[0].last_error
+
+    def prediction_span(self, trace_id: str) -> ReceivedSpan:
+        """The span of the one HTTP prediction in a trace, once it is exported."""
+
+        def spans() -> list[ReceivedSpan]:
+            trace = self.collected.traces().get(trace_id, [])
+            return [span for span in trace if span.name == "POST /predict"]
+
+        wait_until(lambda: bool(spans()), what="the prediction's span is exported")
+        (span,) = spans()
+        return span
 
     def serve(self, text: str) -> str:
         """Publishes, promotes and waits until it answers; returns the version."""
@@ -95,7 +108,10 @@ def suite(
         registry_address = registry_stack.enter_context(running_server(settings, build_registry))
         registry = stack.enter_context(RegistryClient(registry_address))
         features_address = stack.enter_context(listening(features))
-        server = stack.enter_context(serving_process(folder, registry_address, features_address))
+        collected, endpoint = stack.enter_context(collector())
+        server = stack.enter_context(
+            serving_process(folder, registry_address, features_address, otlp_endpoint=endpoint)
+        )
         before = {
             "health": server.health(),
             "readyz": server.http("/readyz")[0],
@@ -111,6 +127,7 @@ def suite(
             features_address,
             server,
             before,
+            collected,
         )
         suite.serve(models[1][0])
         yield suite
@@ -189,11 +206,21 @@ def test_metrics_of_both_transports_are_on_one_page(suite: Suite) -> None:
 
 def test_an_http_caller_s_trace_goes_through_to_feature_service(suite: Suite) -> None:
     trace_id = "0af7651916cd43dd8448eb211c80319c"
-    status, _ = suite.server.predict(BODY, {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"})
+    parent_id = "b7ad6b7169203331"
+    status, _ = suite.server.predict(BODY, {"traceparent": f"00-{trace_id}-{parent_id}-01"})
     assert status == 200
     assert suite.features.traceparents[-1].split("-")[1] == trace_id
+    # The span of the prediction is the caller's own child: nothing unexported is between them.
+    assert suite.prediction_span(trace_id).parent_id == parent_id
     told = [line for line in suite.server.lines() if line["message"] == "predict OK"]
     assert told[-1]["trace_id"] == trace_id
+
+
+def test_an_http_call_without_a_trace_begins_one_that_is_sampled(suite: Suite) -> None:
+    assert suite.server.predict(BODY)[0] == 200
+    _, trace_id, _, flags = suite.features.traceparents[-1].split("-")
+    assert int(flags, 16) & 1  # the bit that says it is sampled
+    assert suite.prediction_span(trace_id).parent_id == ""
 
 
 def test_the_serving_process_imports_neither_feast_nor_sqlalchemy(suite: Suite) -> None:
