@@ -25,7 +25,7 @@ from deploy.local.records import Record, read_records, write_records
 from deploy.local.state import StackError, state_folder
 
 _GRACE_SECONDS = 15.0
-_STATE_PARTS = ("bentoml", "data", "demo", "feast", "logs", "registry", "run", "serving", "training")
+_STATE_PARTS = ("bentoml", "data", "demo", "feast", "logs", "pip", "registry", "run", "serving", "training")
 
 
 def main(arguments: list[str] | None = None) -> int:
