@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from plumbline.errors import DeadlineExceeded, Internal, Unavailable
 from serving.cache import ModelCache
 from serving.compatibility import check_features, check_inputs
 from serving.domain import FeatureSet, ModelRef, Release
@@ -18,6 +19,9 @@ from serving.predictor import Predictor
 
 _log = logging.getLogger("plumbline.loader")
 ResultT = TypeVar("ResultT")
+
+#: A server that is away, hangs or is broken: whichever it is, it has said nothing about what was asked.
+NO_ANSWER = (Unavailable, DeadlineExceeded, Internal)
 
 
 class Registry(Protocol):

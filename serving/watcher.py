@@ -7,9 +7,9 @@ import logging
 import time
 from dataclasses import dataclass
 
-from plumbline.errors import PlumblineError, Unavailable
+from plumbline.errors import PlumblineError
 from serving.domain import Release
-from serving.loader import Loader
+from serving.loader import NO_ANSWER, Loader
 from serving.models import ModelTable, Slot
 
 _log = logging.getLogger("plumbline.watcher")
@@ -56,7 +56,7 @@ class Watcher:
         """Looks once, and loads what is new. Errors end up in the slot's last_error."""
         try:
             release = await self._loader.resolve(slot.ref)
-        except Unavailable as error:
+        except NO_ANSWER as error:
             await self._without_registry(slot, error)
             return
         except PlumblineError as error:
@@ -75,7 +75,7 @@ class Watcher:
             attempt.again_at = time.monotonic() + pause
             self._models.refuse(slot, f"{release.version} is not served: {error}{_still(slot)}")
 
-    async def _without_registry(self, slot: Slot, error: Unavailable) -> None:
+    async def _without_registry(self, slot: Slot, error: PlumblineError) -> None:
         """A server that starts while the registry is away serves what it served last."""
         if slot.loaded is not None:
             _log.warning("%s: %s; %s goes on", slot.ref.name, error.message, slot.loaded.release.version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import lightgbm
 import pytest
 
+from plumbline.errors import DeadlineExceeded, Internal, PlumblineError
 from plumbline.features.errors import StoreUnavailable
 from plumbline.registry.errors import BlobCorrupt, DatabaseUnavailable
 from plumbline.registry.v1 import resources_pb2 as res
@@ -188,6 +190,27 @@ def test_what_was_served_last_is_served_while_the_registry_is_away(world: World,
         assert reply.model_version == V1
         assert reply.outputs["probability"].to_pylist() == trained[1].predict(MATRIX).tolist()
         assert last_error(client) == ""
+
+
+def test_what_was_served_last_is_served_while_the_registry_hangs(world: World) -> None:
+    """Its process is stopped, or packets to it are dropped: connections succeed and nothing answers."""
+    with world.serving() as client:
+        assert version(client) == V1
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with world.serving(registry_address=address, registry_timeout=0.3) as client:
+            assert client.predict(KEYS, request_data=SENT).model_version == V1
+
+
+@pytest.mark.parametrize("kind", [DatabaseUnavailable, DeadlineExceeded, Internal])
+def test_what_was_served_last_is_served_while_the_registry_fails(
+    world: World, kind: type[PlumblineError]
+) -> None:
+    with world.serving() as client:
+        assert version(client) == V1
+    world.registry.error = kind("out of order")
+    with world.serving() as client:
+        assert client.predict(KEYS, request_data=SENT).model_version == V1
 
 
 def test_a_server_that_never_served_waits_for_the_registry(world: World) -> None:
