@@ -55,25 +55,33 @@ class ModelCache:
 
     def last_served(self, ref: ModelRef) -> Release | None:
         """What a name was served by last, if that is known."""
-        whole = _read(self._served / f"{_file_name(ref)}.json")
-        if whole is None:
-            return None
-        try:
-            return codec.release_from_json(whole.decode())
-        except ValueError:
-            return None  # damaged, so nothing is known; the next load writes it anew
+        return _release(self._served / f"{_file_name(ref)}.json")
+
+    def was_served(self, release: Release) -> bool:
+        """Whether some name was served by exactly this release, signature included, when it was last
+        served: it was checked then."""
+        return release in self._notes()
+
+    def _notes(self) -> list[Release]:
+        found = (_release(note) for note in self._served.glob("*.json"))
+        return [release for release in found if release is not None]
 
     def _prune(self) -> None:
-        needed = set()
-        for note in self._served.glob("*.json"):
-            try:
-                needed.add(codec.release_from_json(note.read_text()).sha256)
-            except ValueError:
-                continue
+        needed = {release.sha256 for release in self._notes()}
         spare = [path for path in self._blobs.iterdir() if path.name not in needed and path.name[0] != "."]
         spare.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in spare[self.KEPT :]:
             path.unlink(missing_ok=True)
+
+
+def _release(note: Path) -> Release | None:
+    whole = _read(note)
+    if whole is None:
+        return None
+    try:
+        return codec.release_from_json(whole.decode())
+    except ValueError:
+        return None  # damaged, so nothing is known; the next load writes it anew
 
 
 def _file_name(ref: ModelRef) -> str:

@@ -55,32 +55,43 @@ class Loader:
         """A version checked against the present features, verified, read and warmed up; then noted as
         what `ref` is served by.
 
-        Raises SignatureMismatch, ArtifactCorrupt, FailedPrecondition, FeaturesUnavailable (a version is
-        not served before it is known that its features are there), and what the registry raises.
+        Raises SignatureMismatch, ArtifactCorrupt, FailedPrecondition, FeaturesUnavailable (a version that
+        this machine never served waits until it is known that its features are there), and what the
+        registry raises.
         """
         check_inputs(release)
         if release.signature.feature_service:
-            served = await self._definitions.describe(release)
-            check_features(release, served)
-            if served.digest != release.signature.feature_service_digest:
-                _log.warning(
-                    "%s fits feature service %s, whose definitions changed since it was trained",
-                    release.version,
-                    served.name,
-                    extra={"trained": release.signature.feature_service_digest, "served": served.digest},
-                )
+            await self._check_features(release)
         predictor = await self._off_loop(lambda: self._open(release))
         await self._off_loop(lambda: self._cache.remember(ref, release))
         return LoadedModel(release, predictor, datetime.now(UTC))
 
-    async def load_last(self, ref: ModelRef) -> LoadedModel | None:
+    async def load_last(self, ref: ModelRef, but: Release | None = None) -> LoadedModel | None:
         """What `ref` was served by when this machine last served it, from disk alone; None when that is
-        not known. Its features were checked when it was first loaded. Raises ArtifactCorrupt."""
+        not known, or is `but`. Its features were checked when it was first loaded. Raises ArtifactCorrupt."""
         release = await self._off_loop(lambda: self._cache.last_served(ref))
-        if release is None:
+        if release is None or release == but:
             return None
         predictor = await self._off_loop(lambda: self._open(release))
         return LoadedModel(release, predictor, datetime.now(UTC))
+
+    async def _check_features(self, release: Release) -> None:
+        try:
+            served = await self._definitions.describe(release)
+        except NO_ANSWER as error:
+            # What was served here passed this check then: it answers from given features meanwhile.
+            if not await self._off_loop(lambda: self._cache.was_served(release)):
+                raise
+            _log.warning("%s was served before and is not checked again: %s", release.version, error)
+            return
+        check_features(release, served)
+        if served.digest != release.signature.feature_service_digest:
+            _log.warning(
+                "%s fits feature service %s, whose definitions changed since it was trained",
+                release.version,
+                served.name,
+                extra={"trained": release.signature.feature_service_digest, "served": served.digest},
+            )
 
     def _open(self, release: Release) -> Predictor:
         return Predictor(release, self._cache.read(release, self._registry.download))

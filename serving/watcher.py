@@ -48,7 +48,7 @@ class Watcher:
             except Exception as error:  # noqa: BLE001 - the outermost point of this task: it has to go on
                 _log.error("unexpected error about %s", slot.ref.name, exc_info=error)
                 self._models.refuse(slot, f"unexpected error, see the server's log: {error!r}{_still(slot)}")
-            if slot.loaded is not None and not slot.ref.alias:
+            if slot.loaded is not None and not slot.ref.alias and not slot.last_error:
                 return  # a version never changes
             await asyncio.sleep(self._poll)
 
@@ -73,21 +73,35 @@ class Watcher:
             pause = min(attempt.pause * 2 if attempt.release == release else self._poll, self._retry)
             attempt.release, attempt.pause = release, pause
             attempt.again_at = time.monotonic() + pause
-            self._models.refuse(slot, f"{release.version} is not served: {error}{_still(slot)}")
+            await self._refuse(slot, release, error)
+
+    async def _refuse(self, slot: Slot, release: Release, error: Exception) -> None:
+        """A server that starts serves what it served last while a newer version cannot be served: a
+        restart takes nothing out of service."""
+        why = f"{release.version} is not served: {error}"
+        if slot.loaded is None:
+            await self._load_last(slot, why, but=release)
+        else:
+            self._models.refuse(slot, f"{why}{_still(slot)}")
 
     async def _without_registry(self, slot: Slot, error: PlumblineError) -> None:
         """A server that starts while the registry is away serves what it served last."""
         if slot.loaded is not None:
             _log.warning("%s: %s; %s goes on", slot.ref.name, error.message, slot.loaded.release.version)
             return
-        self._models.refuse(slot, error.message)
+        await self._load_last(slot, error.message)
+
+    async def _load_last(self, slot: Slot, why: str, but: Release | None = None) -> None:
+        """Serves from the cache alone, unless that is `but`. why: what is in the way of all else."""
+        self._models.refuse(slot, why)
         try:
-            loaded = await self._loader.load_last(slot.ref)
+            loaded = await self._loader.load_last(slot.ref, but=but)
         except (PlumblineError, OSError) as damage:
-            self._models.refuse(slot, f"{error.message}; what was served last cannot be used: {damage}")
+            self._models.refuse(slot, f"{why}; what was served last cannot be used: {damage}")
             return
         if loaded is not None:
             self._models.swap(slot, loaded)
+            self._models.refuse(slot, f"{why}{_still(slot)}")
 
 
 def _still(slot: Slot) -> str:

@@ -171,6 +171,54 @@ def test_a_model_is_not_served_before_its_features_are_known(world: World) -> No
             client.predict_features(GIVEN)
 
 
+def test_what_was_served_before_answers_given_features_while_features_are_away(world: World) -> None:
+    with world.serving() as client:
+        assert version(client) == V1
+    with world.serving(features_address="127.0.0.1:1") as client:
+        assert client.predict_features(GIVEN).model_version == V1
+        with pytest.raises(errors.FeaturesUnavailable):
+            client.predict(KEYS, request_data=SENT)
+
+
+def test_a_version_never_served_waits_for_features_and_the_last_one_is_served(
+    world: World, retrained: Trained
+) -> None:
+    """A restart in between takes nothing out of service."""
+    world.registry.add(retrained[0])
+    with world.serving() as client:
+        assert version(client) == V1
+    world.registry.point("champion", V2)
+    world.features.describe_error = StoreUnavailable("away")
+    with world.serving() as client:
+        assert client.predict_features(GIVEN).model_version == V1
+        assert f"{V2} is not served: no features: away" in last_error(client)
+        assert f"{V1} goes on being served" in last_error(client)
+        world.features.describe_error = None
+        wait_until(lambda: version(client) == V2)
+        assert last_error(client) == ""
+
+
+def test_what_was_served_before_is_refused_once_its_features_are_known_not_to_fit(world: World) -> None:
+    with world.serving() as client:
+        assert version(client) == V1
+    world.features.definition.projections[0].features[2].type = types.VALUE_TYPE_STRING
+    with world.serving(wait=False) as client:
+        wait_until(lambda: "wind is STRING" in last_error(client))
+        assert version(client) == ""
+
+
+def test_another_signature_of_the_same_bytes_is_not_what_was_served(world: World, trained: Trained) -> None:
+    with world.serving() as client:
+        assert version(client) == V1
+    changed = signature()
+    changed.inputs[2].feature_reference = "weather:wind"
+    world.registry.versions[V1].message.signature.CopyFrom(changed)
+    world.features.describe_error = StoreUnavailable("away")
+    with world.serving() as client:
+        wait_until(lambda: f"{V1} is not served" in last_error(client))
+        assert client.get_model().signature.inputs[2].feature_reference == "stats:wind"
+
+
 def test_the_registry_may_go_away_while_serving(world: World, retrained: Trained) -> None:
     world.registry.add(retrained[0])
     with world.serving() as client:
@@ -189,7 +237,8 @@ def test_what_was_served_last_is_served_while_the_registry_is_away(world: World,
         reply = client.predict(KEYS, request_data=SENT)
         assert reply.model_version == V1
         assert reply.outputs["probability"].to_pylist() == trained[1].predict(MATRIX).tolist()
-        assert last_error(client) == ""
+        assert "127.0.0.1:1" in last_error(client)
+        assert f"{V1} goes on being served" in last_error(client)
 
 
 def test_what_was_served_last_is_served_while_the_registry_hangs(world: World) -> None:
