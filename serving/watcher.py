@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from plumbline.errors import PlumblineError
+from plumbline.registry.errors import VersionNotReady
 from serving.domain import Release
 from serving.loader import NO_ANSWER, Loader
 from serving.models import ModelTable, Slot
@@ -59,6 +60,9 @@ class Watcher:
         except NO_ANSWER as error:
             await self._without_registry(slot, error)
             return
+        except VersionNotReady as error:
+            await self._keep_last(slot, error.message)
+            return
         except PlumblineError as error:
             self._models.refuse(slot, f"{error.message}{_still(slot)}")
             return
@@ -73,25 +77,23 @@ class Watcher:
             pause = min(attempt.pause * 2 if attempt.release == release else self._poll, self._retry)
             attempt.release, attempt.pause = release, pause
             attempt.again_at = time.monotonic() + pause
-            await self._refuse(slot, release, error)
+            await self._keep_last(slot, f"{release.version} is not served: {error}", but=release)
 
-    async def _refuse(self, slot: Slot, release: Release, error: Exception) -> None:
-        """A server that starts serves what it served last while a newer version cannot be served: a
-        restart takes nothing out of service."""
-        why = f"{release.version} is not served: {error}"
+    async def _keep_last(self, slot: Slot, why: str, but: Release | None = None) -> None:
+        """What is served stays; a server that just started serves what it served last, for a restart
+        takes nothing out of service. but: the release that was found not to be fit for it."""
         if slot.loaded is None:
-            await self._load_last(slot, why, but=release)
+            await self._load_last(slot, why, but)
         else:
             self._models.refuse(slot, f"{why}{_still(slot)}")
 
     async def _without_registry(self, slot: Slot, error: PlumblineError) -> None:
-        """A server that starts while the registry is away serves what it served last."""
         if slot.loaded is not None:
             _log.warning("%s: %s; %s goes on", slot.ref.name, error.message, slot.loaded.release.version)
             return
-        await self._load_last(slot, error.message)
+        await self._load_last(slot, error.message, None)
 
-    async def _load_last(self, slot: Slot, why: str, but: Release | None = None) -> None:
+    async def _load_last(self, slot: Slot, why: str, but: Release | None) -> None:
         """Serves from the cache alone, unless that is `but`. why: what is in the way of all else."""
         self._models.refuse(slot, why)
         try:

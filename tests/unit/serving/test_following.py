@@ -13,7 +13,7 @@ import pytest
 
 from plumbline.errors import DeadlineExceeded, Internal, PlumblineError
 from plumbline.features.errors import StoreUnavailable
-from plumbline.registry.errors import BlobCorrupt, DatabaseUnavailable
+from plumbline.registry.errors import BlobCorrupt, DatabaseUnavailable, VersionNotReady
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.serving import errors
 from plumbline.serving.client import PredictionClient
@@ -135,6 +135,27 @@ def test_a_version_that_is_not_ready_is_refused(world: World, retrained: Trained
         world.registry.point("champion", V2)
         wait_until(lambda: "ARCHIVED" in last_error(client))
         assert version(client) == V1
+
+
+@pytest.mark.parametrize("told_by_the_registry", [True, False])
+@pytest.mark.parametrize("models", ["delay@champion", "delay/1"])
+def test_an_archived_champion_is_served_on_across_a_restart(
+    world: World, retrained: Trained, models: str, told_by_the_registry: bool
+) -> None:
+    """A registry refuses to resolve it, or resolves it to a version that is ARCHIVED."""
+    world.registry.add(retrained[0])
+    with world.serving(models=models) as client:
+        assert version(client) == V1
+    if told_by_the_registry:
+        world.registry.error = VersionNotReady(f"{V1} is ARCHIVED")
+    world.registry.versions[V1].message.state = res.VERSION_STATE_ARCHIVED
+    with world.serving(models=models) as client:
+        assert client.predict(KEYS, request_data=SENT).model_version == V1
+        assert "ARCHIVED" in last_error(client)
+        assert f"{V1} goes on being served" in last_error(client)
+        world.registry.error = None
+        world.registry.versions[V1].message.state = res.VERSION_STATE_READY
+        wait_until(lambda: last_error(client) == "", what="the note is cleared when it is READY again")
 
 
 def test_a_cleared_alias_leaves_what_is_served(world: World) -> None:
