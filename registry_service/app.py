@@ -17,7 +17,7 @@ from plumbline.registry.v1.model_registry_service_pb2 import DESCRIPTOR
 from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
 from registry_service.blobs import LocalBlobs
 from registry_service.changes import Changes
-from registry_service.repository.database import SqlDatabase, open_engine
+from registry_service.repository.database import SqlDatabase, open_engine, patience
 from registry_service.repository.migration import MigrationError, migrate
 from registry_service.servicers.calls import Calls
 from registry_service.servicers.registry import Registry
@@ -30,6 +30,10 @@ from servicekit.telemetry import Telemetry
 _log = logging.getLogger("plumbline.registry")
 
 _HOUSEKEEPING_SECONDS = 3600.0
+
+# What calls left running may take once the server has drained: those still there by then were given up by
+# their callers.
+_CLOSE_SECONDS = 2.0
 
 
 def utc_now() -> datetime:
@@ -47,7 +51,8 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
     transactions = Threads("database", settings.database_threads)
     files = Threads("files", settings.file_threads)
     servicer = Registry(
-        Calls(database, changes, transactions), Transfers(blobs, files, settings.max_file_bytes)
+        Calls(database, changes, transactions, patience(settings.busy_seconds)),
+        Transfers(blobs, files, settings.max_file_bytes),
     )
     housekeeping = asyncio.create_task(_forget_old_requests(changes, transactions))
     try:
@@ -62,8 +67,11 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
         housekeeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await housekeeping
-        for threads in (transactions, files):
-            await asyncio.to_thread(threads.close)
+        for what, threads in (("database", transactions), ("files", files)):
+            hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
+            if hanging:
+                # As after a kill: what was not committed is undone, unfinished files go at the next start.
+                _log.warning("%d calls still wait for the %s; stopping without them", hanging, what)
         engine.dispose()
 
 

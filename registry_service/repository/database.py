@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -28,11 +29,20 @@ _log = logging.getLogger("plumbline.registry.database")
 _WRITE = "plumbline_write"
 
 
+def patience(busy_seconds: float) -> float:
+    """How long one call may wait for the database in all: long enough that a wait of busy_seconds for a
+    lock or a connection ends by itself, with a better message."""
+    return busy_seconds + 1.0
+
+
 def open_engine(url: str, *, pool_size: int = 8, busy_seconds: float = 10.0) -> Engine:
     """An engine whose transactions are those of `SqlDatabase`; nothing connects yet.
 
     url: sqlite:///path/to/file.db or postgresql://…; other databases are refused with a ValueError.
-    busy_seconds: how long to wait for a connection, a lock or a free pool slot.
+    busy_seconds: how long to wait for a connection, a lock or a free pool slot. PostgreSQL ends statements
+    that take longer than `patience`, and a server that no longer acknowledges what is sent to it is given up
+    about as soon. One that acknowledges but says nothing (a process that was stopped, any unix socket) is
+    not noticed here: whoever needs an answer bounds the wait, as `Calls` does.
     """
     parsed = make_url(url)
     backend = parsed.get_backend_name()
@@ -78,13 +88,23 @@ def _sqlite(url: URL, pool_size: int, busy_seconds: float) -> Engine:
 
 
 def _postgresql(url: URL, pool_size: int, busy_seconds: float) -> Engine:
+    seconds = math.ceil(patience(busy_seconds))
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         pool_timeout=busy_seconds,
         pool_pre_ping=True,
-        # Text is UTF-8 whatever encoding the database has: with SQL_ASCII it would come back as bytes.
-        connect_args={"connect_timeout": max(2, round(busy_seconds)), "client_encoding": "utf8"},
+        connect_args={
+            "connect_timeout": max(2, round(busy_seconds)),
+            # Text is UTF-8 whatever encoding the database has: with SQL_ASCII it would come back as bytes.
+            "client_encoding": "utf8",
+            # Over TCP, a host that is gone is noticed while waiting for it (keepalives) and while sending.
+            "keepalives": 1,
+            "keepalives_idle": seconds,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": seconds * 1000,
+        },
     )
 
     @event.listens_for(engine, "connect")
@@ -92,6 +112,7 @@ def _postgresql(url: URL, pool_size: int, busy_seconds: float) -> Engine:
         with dbapi_connection.cursor() as cursor:
             cursor.execute("SET timezone = 'UTC'")
             cursor.execute(f"SET lock_timeout = {round(busy_seconds * 1000)}")
+            cursor.execute(f"SET statement_timeout = {round(patience(busy_seconds) * 1000)}")
             cursor.execute(f"SET idle_in_transaction_session_timeout = {round(busy_seconds * 6000)}")
         dbapi_connection.commit()
 

@@ -34,8 +34,9 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     try:
         with _alone(engine), begin_write(engine.connect()) as connection, connection.begin():
             if not is_sqlite(engine):
-                # Waits as long as the other server migrates, not only for lock_timeout.
+                # Waits as long as the other server migrates, and migrates as long as it takes.
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
+from plumbline.registry.errors import DatabaseUnavailable
 from registry_service import paging
 from registry_service.changes import Changes
 from registry_service.domain import Act
@@ -16,6 +18,7 @@ from registry_service.ports import Database, Request, Transaction
 from registry_service.threads import Threads
 from servicekit.context import current_actor
 
+P = ParamSpec("P")
 T = TypeVar("T")
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -24,14 +27,19 @@ PAGE_BYTES = 8 * 1024 * 1024
 
 
 class Calls:
-    """Runs use cases for the servicers."""
+    """Runs use cases for the servicers.
 
-    def __init__(self, database: Database, changes: Changes, threads: Threads) -> None:
+    Every method raises DatabaseUnavailable after `patience` seconds without an answer. The thread is left
+    to its wait, and a change may still be made by it: asked again with its request_id it is made once.
+    """
+
+    def __init__(self, database: Database, changes: Changes, threads: Threads, patience: float) -> None:
         self._database, self._changes, self._threads = database, changes, threads
+        self._patience = patience
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """What `work` finds in one unchanging state of the database."""
-        return await self._threads.run(self._read, work)
+        return await self._run(self._read, work)
 
     async def change(
         self, request: Message, reply: type[MessageT], work: Callable[[Transaction, Act], MessageT]
@@ -42,11 +50,21 @@ class Calls:
         def answer(transaction: Transaction, act: Act) -> bytes:
             return work(transaction, act).SerializeToString()
 
-        return reply.FromString(await self._threads.run(self._changes.apply, asked, answer))
+        return reply.FromString(await self._run(self._changes.apply, asked, answer))
 
     async def write(self, work: Callable[[Transaction, Act], T]) -> T:
         """What `work` makes of a change whose requests carry no id, being harmless to repeat."""
-        return await self._threads.run(self._changes.make, current_actor(), work)
+        return await self._run(self._changes.make, current_actor(), work)
+
+    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._threads.run(work, *args, **kwargs)
+        except TimeoutError as error:
+            raise DatabaseUnavailable(
+                f"the registry's database gave no answer for {self._patience:g} s; try again, a change with "
+                "the same request_id"
+            ) from error
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
         with self._database.read() as transaction:
