@@ -69,10 +69,16 @@ async def building(settings: ServingSettings, telemetry: Telemetry) -> AsyncIter
             if models.ready:
                 loaded.set()
 
-        models = ModelTable(settings.model_refs, on_change)
+        models = ModelTable(settings.model_refs, on_change, metrics.noted)
+        for slot in models.slots:
+            metrics.noted(slot)
         loader = Loader(RegistryGateway(registry), features, ModelCache(settings.cache_dir), executor)
         watcher = Watcher(
-            models, loader, poll_seconds=settings.poll_seconds, retry_seconds=settings.retry_seconds
+            models,
+            loader,
+            poll_seconds=settings.poll_seconds,
+            retry_seconds=settings.retry_seconds,
+            on_answer=metrics.registry_answered,
         )
         predict = Predict(
             models, features, metrics, max_rows=settings.max_rows, inline_rows=settings.inline_rows

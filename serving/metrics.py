@@ -31,6 +31,19 @@ class PredictionMetrics:
             # The samples of several processes add up to one.
             multiprocess_mode="livemax",
         )
+        self._refused = Gauge(
+            "plumbline_model_refused",
+            "1 while what a name stands for in the registry is refused or cannot be fetched, else 0.",
+            ("model",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._answered = Gauge(
+            "plumbline_registry_last_answer_timestamp_seconds",
+            "When the registry last answered this server, in Unix time; 0: never.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
 
     def observe(self, model_version: str, rows: int, seconds: float) -> None:
         """Counts one request that was answered."""
@@ -44,3 +57,11 @@ class PredictionMetrics:
         if slot.loaded is not None:
             now = slot.loaded.release
             self._serving.labels(slot.ref.name, now.version, now.sha256).set(1)
+
+    def noted(self, slot: Slot) -> None:
+        """Notes whether what a slot's name stands for is refused."""
+        self._refused.labels(slot.ref.name).set(int(slot.refused))
+
+    def registry_answered(self) -> None:
+        """Notes that the registry answered now."""
+        self._answered.set_to_current_time()

@@ -26,22 +26,25 @@ class LoadedModel:
 @dataclass
 class Slot:
     """What stands behind one configured name. last_error: why no newer version is served, or none at
-    all; "" when all is well."""
+    all; "" when all is well. refused: whether what the name stands for cannot be fetched or is not fit to
+    be served; what the registry said last, while it says nothing."""
 
     ref: ModelRef
     loaded: LoadedModel | None = None
     last_error: str = ""
+    refused: bool = False
 
 
 @dataclass
 class ModelTable:
     """All slots, in the configured order; the first is the default. Used on the event loop alone.
 
-    on_change: called after a version came into service.
+    on_change: called after a version came into service. on_note: called after `refused` may have changed.
     """
 
     refs: Sequence[ModelRef]
     on_change: Callable[[Slot, LoadedModel | None], None]
+    on_note: Callable[[Slot], None]
     slots: list[Slot] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +57,8 @@ class ModelTable:
 
     def swap(self, slot: Slot, loaded: LoadedModel) -> None:
         """Puts a version into service: requests that start from now on are answered by it."""
-        previous, slot.loaded, slot.last_error = slot.loaded, loaded, ""
+        previous, slot.loaded = slot.loaded, loaded
+        slot.last_error, slot.refused = "", False
         _log.info(
             "%s is served by %s",
             slot.ref.name,
@@ -62,12 +66,28 @@ class ModelTable:
             extra={"sha256": loaded.release.sha256},
         )
         self.on_change(slot, previous)
+        self.on_note(slot)
 
-    def refuse(self, slot: Slot, why: str) -> None:
-        """Notes why a newer version is not served; what is served stays. "" clears the note."""
-        if why and why != slot.last_error:
+    def refuse(self, slot: Slot, why: str, *, refused: bool = True) -> None:
+        """Notes why a newer version is not served; what is served stays. Logged when it is another
+        reason than before."""
+        if why != slot.last_error:
             _log.warning("%s: %s", slot.ref.name, why)
-        slot.last_error = why
+        slot.last_error, slot.refused = why, refused
+        self.on_note(slot)
+
+    def accept(self, slot: Slot) -> None:
+        """Notes that what is served is what the name stands for."""
+        if slot.last_error:
+            version = "" if slot.loaded is None else slot.loaded.release.version
+            _log.info(
+                "%s: %s is what it stands for again",
+                slot.ref.name,
+                version,
+                extra={"before": slot.last_error},
+            )
+        slot.last_error, slot.refused = "", False
+        self.on_note(slot)
 
     def find(self, name: str) -> Slot:
         """The slot of a configured name, or one whose present version is the one named; "" is the

@@ -202,6 +202,8 @@ def test_metrics_of_both_transports_are_on_one_page(suite: Suite) -> None:
     serving = [line for line in info if line.endswith(" 1.0")]
     assert len(serving) == 1
     assert f'model_version="{suite.served()}"' in serving[0]
+    assert 'plumbline_model_refused{model="models/delay/aliases/champion"} 0.0' in page.splitlines()
+    assert sample("plumbline_registry_last_answer_timestamp_seconds ") > 1e9
 
 
 def test_an_http_caller_s_trace_goes_through_to_feature_service(suite: Suite) -> None:

@@ -126,6 +126,7 @@ class FakeRegistry(registry_rpc.ModelRegistryServiceServicer):
     downloads: list[str] = field(default_factory=list)
     error: PlumblineError | None = None
     download_error: PlumblineError | None = None
+    resolved: int = 0
 
     def add(
         self,
@@ -154,6 +155,7 @@ class FakeRegistry(registry_rpc.ModelRegistryServiceServicer):
         self.aliases[f"models/delay/aliases/{alias}"] = version
 
     def ResolveAlias(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.resolved += 1
         if self.error is not None:
             abort(context, self.error)
         if request.name not in self.aliases:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.serving import errors
 from plumbline.serving.client import PredictionClient
 from plumbline.types.v1 import column_pb2 as types
+from servicekit.telemetry import build_telemetry
 from tests.support import wait_until
 from tests.unit.serving.conftest import World
 from tests.unit.serving.fakes import FakeRegistry, listening, signature, train
@@ -351,6 +354,80 @@ def test_old_models_leave_the_disk(world: World) -> None:
         newest = world.registry.versions[name].message.files[0].sha256
         assert newest in blobs()
         assert len(blobs()) == 5  # the one served and four to go back to
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.WARNING and record.name in ("plumbline.models", "plumbline.watcher")
+    ]
+
+
+def test_a_silent_registry_is_told_once_and_measured(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    telemetry = build_telemetry("test")
+
+    def sample(name: str, **labels: str) -> float:
+        value = telemetry.metrics.registry.get_sample_value(name, labels)
+        assert value is not None
+        return value
+
+    def answered() -> float:
+        return sample("plumbline_registry_last_answer_timestamp_seconds")
+
+    def refused() -> float:
+        return sample("plumbline_model_refused", model="models/delay/aliases/champion")
+
+    with world.serving(telemetry=telemetry) as client:
+        assert refused() == 0
+        before = answered()
+        assert abs(before - time.time()) < 60
+        wait_until(lambda: answered() > before, what="each answer is noted")
+        world.registry.error = DatabaseUnavailable("away, attempt 1")
+        wait_until(lambda: "the registry cannot be reached since 20" in last_error(client))
+        assert f"away, attempt 1; {V1} goes on being served" in last_error(client)
+        before, polls = answered(), world.registry.resolved
+        world.registry.error = DatabaseUnavailable("away, in other words")
+        wait_until(lambda: world.registry.resolved > polls + 5, what="some more polls")
+        assert answered() == before
+        assert refused() == 0
+        assert len(warnings_of(caplog)) == 1
+        world.registry.error = None
+        wait_until(lambda: last_error(client) == "")
+        assert answered() > before
+        assert len(warnings_of(caplog)) == 1
+        assert sum("the registry answers again" in record.getMessage() for record in caplog.records) == 1
+    telemetry.shutdown()
+
+
+def test_a_refused_version_is_told_once_and_measured(
+    world: World, retrained: Trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    telemetry = build_telemetry("test")
+
+    def refused() -> float | None:
+        name = {"model": "models/delay/aliases/champion"}
+        return telemetry.metrics.registry.get_sample_value("plumbline_model_refused", name)
+
+    world.registry.add(retrained[0])
+    with world.serving(telemetry=telemetry) as client:
+        world.registry.download_error = BlobCorrupt("the stored bytes changed")
+        world.registry.point("champion", V2)
+        wait_until(lambda: "the stored bytes changed" in last_error(client))
+        assert refused() == 1
+        polls = world.registry.resolved
+        wait_until(lambda: world.registry.resolved > polls + 5, what="some more polls")
+        assert len(warnings_of(caplog)) == 1
+        world.registry.error = DatabaseUnavailable("away")
+        wait_until(lambda: "the registry cannot be reached since" in last_error(client))
+        assert refused() == 1
+        world.registry.error = None
+        wait_until(lambda: "the stored bytes changed" in last_error(client), what="the reason is back")
+        world.registry.download_error = None
+        wait_until(lambda: version(client) == V2)
+        assert (last_error(client), refused()) == ("", 0)
+    telemetry.shutdown()
 
 
 def test_a_failing_download_is_told_and_tried_again(world: World, retrained: Trained) -> None:
