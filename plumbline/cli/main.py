@@ -13,6 +13,7 @@ from plumbline.cli.features import features
 from plumbline.cli.models import alias, lineage, models
 from plumbline.cli.output import address
 from plumbline.cli.predict import predict
+from plumbline.cli.runs import runs
 
 app = typer.Typer(
     name="plumbline",
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models, name="models")
+app.add_typer(runs, name="runs")
 app.add_typer(alias, name="alias")
 app.add_typer(features, name="features")
 app.command("lineage")(lineage)

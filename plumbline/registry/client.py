@@ -32,7 +32,8 @@ class RegistryClient(Client):
     transfer_timeout: seconds for a file up or down. Every method raises the errors of
     `plumbline.registry.errors`, and `plumbline.errors.Unavailable` when the server cannot be reached.
 
-    Messages are those of the contract (plumbline.registry.v1). Each change takes a request_id; without
+    Messages are those of the contract (plumbline.registry.v1). Models, versions and aliases may be named
+    in short: "m", "m/3", "m@champion". Each change takes a request_id; without
     one a fresh one is used, so a retry by hand must pass its own.
     """
 
@@ -127,6 +128,7 @@ class RegistryClient(Client):
             while chunk := file.read(CHUNK_BYTES):
                 sha256.update(chunk)
                 size += len(chunk)
+        version = version_name(version)
         meta = res.ModelFile(
             path=path or source.name, sha256=sha256.hexdigest(), size_bytes=size, media_type=media_type
         )
@@ -145,7 +147,7 @@ class RegistryClient(Client):
         """DRAFT → READY; immutable from here on."""
         return self._call(
             self._stub.FinalizeVersion,
-            pb.FinalizeVersionRequest(name=name, etag=etag, request_id=_request_id(request_id)),
+            pb.FinalizeVersionRequest(name=version_name(name), etag=etag, request_id=_request_id(request_id)),
         )
 
     def get_version(self, name: str) -> res.ModelVersion:
@@ -164,7 +166,7 @@ class RegistryClient(Client):
         """READY or DRAFT → ARCHIVED."""
         return self._call(
             self._stub.ArchiveVersion,
-            pb.ArchiveVersionRequest(name=name, etag=etag, request_id=_request_id(request_id)),
+            pb.ArchiveVersionRequest(name=version_name(name), etag=etag, request_id=_request_id(request_id)),
         )
 
     def download_file(self, version: str, path: str, target: Path) -> res.ModelFile:
@@ -192,7 +194,7 @@ class RegistryClient(Client):
     def _receive(self, version: str, path: str, file: Any) -> tuple[res.ModelFile, str]:
         meta, sha256 = res.ModelFile(), hashlib.sha256()
         for part in self._stub.DownloadFile(
-            pb.DownloadFileRequest(version=version, path=path),
+            pb.DownloadFileRequest(version=version_name(version), path=path),
             timeout=self._transfer_timeout,
             metadata=self._metadata,
         ):
@@ -250,7 +252,9 @@ class RegistryClient(Client):
 
     def list_alias_history(self, parent: str) -> Iterator[res.AliasEvent]:
         """Moves of an alias, or of all aliases of a model, newest first."""
-        request = pb.ListAliasHistoryRequest(parent=parent)
+        request = pb.ListAliasHistoryRequest(
+            parent=alias_name(parent) if "@" in parent else model_name(parent)
+        )
         for page in self._pages(self._stub.ListAliasHistory, request):
             yield from page.events
 
@@ -297,6 +301,11 @@ class RegistryClient(Client):
         """runs/{run}. Raises RunNotFound."""
         return self._call(self._stub.GetRun, pb.GetRunRequest(name=name))
 
+    def list_runs(self) -> Iterator[res.TrainingRun]:
+        """All runs, newest first, page after page."""
+        for page in self._pages(self._stub.ListRuns, pb.ListRunsRequest()):
+            yield from page.runs
+
     def record_dataset(self, dataset: res.Dataset, *, request_id: str | None = None) -> res.Dataset:
         """Records a snapshot under its digest; the same again is fine."""
         return self._call(
@@ -308,6 +317,11 @@ class RegistryClient(Client):
         """datasets/{digest}. Raises DatasetNotFound."""
         return self._call(self._stub.GetDataset, pb.GetDatasetRequest(name=name))
 
+    def list_datasets(self) -> Iterator[res.Dataset]:
+        """All dataset snapshots, newest first, page after page."""
+        for page in self._pages(self._stub.ListDatasets, pb.ListDatasetsRequest()):
+            yield from page.datasets
+
     def record_evaluation(
         self, version: str, evaluation: res.Evaluation, *, request_id: str | None = None
     ) -> res.Evaluation:
@@ -315,7 +329,7 @@ class RegistryClient(Client):
         return self._call(
             self._stub.RecordEvaluation,
             pb.RecordEvaluationRequest(
-                parent=version, evaluation=evaluation, request_id=_request_id(request_id)
+                parent=version_name(version), evaluation=evaluation, request_id=_request_id(request_id)
             ),
         )
 
