@@ -65,8 +65,9 @@ class Job:
                 result.outcome = "dry_run"
                 return result
             self._register(registry, run, snapshot, matrix, trained)
-        # Registered is registered: what goes wrong from here on takes nothing back.
-        self._promote(registry, snapshot, split, labels)
+            # Registered is registered: what goes wrong from here on takes nothing back.
+            self._promote(registry, run, snapshot, split, labels)
+            run.finish()
         result.outcome = "finished"
         return result
 
@@ -176,7 +177,9 @@ class Job:
         self.result.version, self.result.version_number = made.version, made.number
         self.result.manifest_digest = made.manifest_digest
 
-    def _promote(self, registry: Registry, snapshot: Snapshot, split: Split, labels: Floats) -> None:
+    def _promote(
+        self, registry: Registry, run: RecordedRun, snapshot: Snapshot, split: Split, labels: Floats
+    ) -> None:
         objective, metric = self._config.training.objective, self._config.promotion_metric
         test = {"test": split.test}
 
@@ -199,8 +202,9 @@ class Job:
                 self.result.evaluated[0].test,
             )
             promotion = promoter.promote(candidate)
+            self.result.promotion = promotion
             step.note = f"{'moved' if promotion.promoted else 'not moved'}: {promotion.reason}"
-        self.result.promotion = promotion
+            run.decided(promotion.promoted, promotion.reason)
 
     def _on_round(self, what: str) -> training.OnRound:
         return lambda done, total: self._reporter.progress(f"{what}: rounds", done, total)

@@ -26,16 +26,25 @@ _LONGEST_ERROR = 4_000
 
 
 class RecordedRun:
-    """A run that the registry knows from its first moment: in a `with`, it ends FINISHED only by `finish`.
+    """A run that the registry knows from its first moment; in a `with`, it ends with it.
 
-    Any error on the way, and Ctrl-C, ends it FAILED with the reason, and archives the version it had begun:
-    a run that failed leaves no READY version. A process that is killed leaves its run RUNNING.
+    Until `keep`, any error, and Ctrl-C, ends it FAILED with the reason and archives the version it had
+    begun: a run that failed leaves no READY version. From `keep` on there is a model that stays, so the run
+    ends FINISHED whatever happens; tags tell what became of the alias:
+
+    promotion.alias    models/{model}/aliases/{alias}
+    promotion.outcome  "moved", "kept" (where it was), or "failed": no decision was reached
+    promotion.reason   why, with the values compared, or the error
+
+    A process that is killed leaves its run RUNNING; `plumbline runs` shows and closes such runs.
     """
 
     def __init__(self, registry: Registry, reporter: Reporter, name: str) -> None:
         self._registry, self._reporter = registry, reporter
         self.name = name
         self._version = ""
+        self._alias = ""
+        self._decision: dict[str, str] = {}
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -46,14 +55,29 @@ class RecordedRun:
     ) -> None:
         if self._ended or kind is None:
             return
-        why = f"{kind.__name__}: {error}" if str(error) else kind.__name__
+        why = (f"{kind.__name__}: {error}" if str(error) else kind.__name__)[:_LONGEST_ERROR]
+        if self._alias:
+            self._end_kept(why)
+        else:
+            self._end_failed(why)
+
+    def _end_kept(self, why: str) -> None:
+        try:
+            if not self._decision:
+                self._decision = _decision(self._alias, "failed", why)
+            self._log(self._decision)
+            self.finish()
+        except PlumblineError as second:
+            self._reporter.warning(f"{self.name} could not be marked as finished: {second}")
+
+    def _end_failed(self, why: str) -> None:
         try:
             if self._version:
                 self._registry.archive_version(self._version)
         except PlumblineError as second:
             self._reporter.warning(f"{self._version} could not be archived: {second}")
         try:
-            self._registry.finish_run(self.name, error=why[:_LONGEST_ERROR])
+            self._registry.finish_run(self.name, error=why)
         except PlumblineError as second:
             self._reporter.warning(f"{self.name} could not be marked as failed: {second}")
 
@@ -61,10 +85,23 @@ class RecordedRun:
         """The run began to make this version."""
         self._version = version
 
+    def keep(self, alias: str) -> None:
+        """The version is READY and all is told about it: nothing of it is taken back any more. What is
+        left to decide is who holds this alias."""
+        self._alias = alias
+
+    def decided(self, moved: bool, reason: str) -> None:
+        """Whether the alias moved to the version, and why."""
+        self._decision = _decision(self._alias, "moved" if moved else "kept", reason)
+        self._log(self._decision)
+
     def finish(self) -> None:
-        """FINISHED: from here on nothing of it is taken back."""
+        """FINISHED: nothing can be added any more."""
         self._registry.finish_run(self.name)
         self._ended = True
+
+    def _log(self, tags: Mapping[str, str]) -> None:
+        self._registry.log_run(self.name, metrics={}, datasets=[], tags=tags)
 
 
 def start_run(
@@ -97,10 +134,14 @@ def register(
     files: Mapping[str, str],
     evaluated: Sequence[Evaluated],
 ) -> Registered:
-    """A READY version with its files, signature, links and metrics; the run is FINISHED after it.
+    """A READY version with its files, signature, links and metrics, which the run keeps from then on.
 
     files: text by path. evaluated: the model itself comes first, baselines after it; the metrics of all are
     logged with the run, those of the model are kept with the version.
+
+    Evaluations are of READY versions, so a process killed right after the version became READY leaves it
+    with fewer than two. They are not lost: the run has had them since before the version was begun, and
+    they are among the version's files. The alias is moved only later, by whoever compares versions.
     """
     recorded = registry.record_dataset(codec.dataset(dataset))
     registry.log_run(
@@ -124,7 +165,7 @@ def register(
     model = evaluated[0]
     for split, metrics in (("validation", model.valid), ("test", model.test)):
         registry.record_evaluation(version.name, codec.evaluation(recorded.name, split, metrics))
-    run.finish()
+    run.keep(f"models/{config.model}/aliases/{config.promotion.alias}")
     return Registered(run.name, version.name, version.version, ready.manifest_digest)
 
 
@@ -136,6 +177,14 @@ def run_metrics(evaluated: Sequence[Evaluated]) -> dict[str, float]:
         for split, metrics in (("validation", item.valid), ("test", item.test)):
             named |= {f"{prefix}{split}.{name}": value for name, value in metrics.items()}
     return named
+
+
+def _decision(alias: str, outcome: str, reason: str) -> dict[str, str]:
+    return {
+        "promotion.alias": alias,
+        "promotion.outcome": outcome,
+        "promotion.reason": reason[:_LONGEST_VALUE],
+    }
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

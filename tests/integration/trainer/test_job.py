@@ -70,6 +70,10 @@ def test_from_rows_to_champion_and_once_more(stack: Stack) -> None:
     assert second["dataset"]["digest"] == result["dataset"]["digest"]
     assert second["promotion"]["promoted"] is False
     assert "a tie" in second["promotion"]["reason"]
+    run = stack.client.get_run(second["run"])
+    assert run.state == res.RUN_STATE_FINISHED
+    assert run.tags["promotion.outcome"] == "kept"
+    assert run.tags["promotion.reason"] == second["promotion"]["reason"]
     files = {f.path: f.sha256 for f in stack.client.get_version(second["version"]).files}
     assert files["model.txt"] == {f.path: f.sha256 for f in version.files}["model.txt"]
     assert stack.client.get_version("late_orders@champion").name == version.name

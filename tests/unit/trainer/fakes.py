@@ -147,6 +147,7 @@ class FakeRegistry:
     ) -> res.TrainingRun:
         self._enter("log_run")
         run = self.runs[name]
+        assert run.state == res.RUN_STATE_RUNNING
         run.metrics.update(metrics)
         run.datasets.extend(datasets)
         run.tags.update(tags)

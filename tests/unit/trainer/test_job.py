@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -140,6 +141,13 @@ def test_a_second_run_makes_the_same_model_and_leaves_the_champion(bench: Bench)
     assert result.promotion
     assert not result.promotion.promoted
     assert "a tie" in result.promotion.reason
+    # The registry has the reason, though nothing moved; so it has where something did.
+    first, second = bench.registry.runs["runs/1"], bench.registry.runs["runs/2"]
+    assert (first.tags["promotion.outcome"], second.tags["promotion.outcome"]) == ("moved", "kept")
+    assert first.tags["promotion.alias"] == second.tags["promotion.alias"] == _ALIAS
+    assert first.tags["promotion.reason"] == bench.registry.aliases[_ALIAS].reason
+    assert second.tags["promotion.reason"] == result.promotion.reason
+    assert first.state == second.state == res.RUN_STATE_FINISHED
     assert bench.registry.aliases[_ALIAS].version == _VERSION
 
 
@@ -214,8 +222,32 @@ def test_a_failed_promotion_takes_nothing_back(bench: Bench) -> None:
     bench.registry.fail_at = "set_alias"
     with pytest.raises(PlumblineError, match="out of order"):
         bench.job().run()
-    assert bench.registry.runs["runs/1"].state == res.RUN_STATE_FINISHED
+    run = bench.registry.runs["runs/1"]
+    assert run.state == res.RUN_STATE_FINISHED
+    assert run.tags["promotion.outcome"] == "failed"
+    assert run.tags["promotion.reason"] == "PlumblineError: the registry is out of order"
     assert bench.registry.versions[_VERSION].state == res.VERSION_STATE_READY
+
+
+def test_a_promotion_that_could_not_be_told_is_told_once_more(bench: Bench) -> None:
+    """The alias moved, then the registry was gone for one call: the run says "moved" all the same."""
+    registry = bench.registry
+    log_run = registry.log_run
+
+    def refuse_once(name: str, **added: Any) -> res.TrainingRun:
+        if "promotion.outcome" in added["tags"]:
+            registry.log_run = log_run  # type: ignore[method-assign]
+            raise Unavailable("the registry went away")
+        return log_run(name, **added)
+
+    registry.log_run = refuse_once  # type: ignore[method-assign]
+    job = bench.job()
+    with pytest.raises(Unavailable):
+        job.run()
+    assert registry.runs["runs/1"].state == res.RUN_STATE_FINISHED
+    assert registry.runs["runs/1"].tags["promotion.outcome"] == "moved"
+    assert job.result.promotion is not None
+    assert registry.versions[_VERSION].state == res.VERSION_STATE_READY
 
 
 def test_an_archived_model_is_refused(bench: Bench) -> None:
