@@ -6,12 +6,14 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from plumbline.errors import PlumblineError
 from plumbline.registry.errors import ModelExists, ModelNotFound
+from plumbline.registry.v1 import resources_pb2 as res
 from trainer import codec
 from trainer.config import TrainingConfig
 from trainer.domain import CodeRevision, Dataset, Environment, Evaluated, Registered, Signature
@@ -23,6 +25,10 @@ MODEL_FILE = "model.txt"
 # The registry's limits for one text.
 _LONGEST_VALUE = 5_000
 _LONGEST_ERROR = 4_000
+
+# A run of the same thing still RUNNING after a day was probably killed; the newest runs are looked at.
+_FORGOTTEN_SECONDS = 24 * 3600
+_NEWEST_RUNS = 500
 
 
 class RecordedRun:
@@ -122,7 +128,20 @@ def start_run(
             tags={"model": config.model, "objective": config.training.objective},
         )
     )
+    _warn_of_forgotten(registry, reporter, started)
     return RecordedRun(registry, reporter, started.name)
+
+
+def _warn_of_forgotten(registry: Registry, reporter: Reporter, started: res.TrainingRun) -> None:
+    """Names the runs of the same thing by the same user that never ended: their processes were killed."""
+    before = started.start_time.seconds - _FORGOTTEN_SECONDS
+    for run in islice(registry.list_runs(), _NEWEST_RUNS):
+        same = (run.display_name, run.actor) == (started.display_name, started.actor)
+        if same and run.state == res.RUN_STATE_RUNNING and run.start_time.seconds < before:
+            reporter.warning(
+                f"{run.name} has been RUNNING since {run.start_time.ToJsonString()}; if its process is gone, "
+                f'close it: plumbline runs fail {run.name} --reason "…"'
+            )
 
 
 def register(

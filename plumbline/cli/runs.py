@@ -77,6 +77,9 @@ def fail(
     name: Run, reason: Annotated[str, typer.Option(help="Why; kept with the run.")], json: Json = False
 ) -> None:
     """Close a run whose process is gone: RUNNING → FAILED."""
+    if not reason.strip():
+        # Without an error a run ends FINISHED.
+        raise typer.BadParameter("say why the run failed", param_hint="--reason")
     with errors_for_people(), registry() as client:
         run = client.finish_run(name, error=reason)
         print_json(run) if json else console.print(f"{run.name} {_state(run)}: {run.error}", markup=False)

@@ -36,6 +36,9 @@ def test_a_run_whose_process_is_gone_can_be_seen_and_closed(client: RegistryClie
     assert "RUNNING" in listed.output
     shown = cli.invoke(app, ["runs", "show", run.name])
     assert "rounds" in shown.output
+    for nothing in ("", " "):
+        assert cli.invoke(app, ["runs", "fail", run.name, "--reason", nothing]).exit_code == 2
+    assert client.get_run(run.name).state == res.RUN_STATE_RUNNING
     closed = cli.invoke(app, ["runs", "fail", run.name, "--reason", "the machine was taken away", "--json"])
     assert json.loads(closed.output)["state"] == "RUN_STATE_FAILED"
     assert client.get_run(run.name).error == "the machine was taken away"
@@ -43,8 +46,16 @@ def test_a_run_whose_process_is_gone_can_be_seen_and_closed(client: RegistryClie
     assert again.exit_code == 1
 
 
+def test_the_client_lists_datasets(client: RegistryClient) -> None:
+    names = {f"datasets/{digit * 64}" for digit in "12"}
+    for name in names:
+        client.record_dataset(res.Dataset(name=name, row_count=1))
+    assert {dataset.name for dataset in client.list_datasets()} == names
+
+
 def test_short_names_are_good_for_every_method(client: RegistryClient, tmp_path: Path) -> None:
     (tmp_path / "model.txt").write_text("tree")
+    dataset = client.record_dataset(res.Dataset(name=f"datasets/{'1' * 64}", row_count=1))
     client.create_model("m")
     client.create_version("m")
     assert client.upload_file("m/1", tmp_path / "model.txt").path == "model.txt"
@@ -54,5 +65,7 @@ def test_short_names_are_good_for_every_method(client: RegistryClient, tmp_path:
     assert [event.reason for event in client.list_alias_history("m")] == ["the first"]
     client.download_file("m/1", "model.txt", tmp_path / "back.txt")
     assert (tmp_path / "back.txt").read_text() == "tree"
+    evaluation = res.Evaluation(dataset=dataset.name, split="test", metrics={"auc": 0.7})
+    assert client.record_evaluation("m/1", evaluation).metrics["auc"] == 0.7
     client.clear_alias("m@champion", reason="done")
     assert client.archive_version("m/1").state == res.VERSION_STATE_ARCHIVED

@@ -139,8 +139,12 @@ class FakeRegistry:
         kept = res.TrainingRun()
         kept.CopyFrom(run)
         kept.name, kept.state = f"runs/{len(self.runs) + 1}", res.RUN_STATE_RUNNING
+        kept.start_time.GetCurrentTime()
         self.runs[kept.name] = kept
         return kept
+
+    def list_runs(self) -> Iterator[res.TrainingRun]:
+        return iter(list(self.runs.values())[::-1])
 
     def log_run(
         self, name: str, *, metrics: Mapping[str, float], datasets: Sequence[str], tags: Mapping[str, str]

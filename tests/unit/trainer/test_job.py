@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,21 @@ def test_a_promotion_that_could_not_be_told_is_told_once_more(bench: Bench) -> N
     assert registry.runs["runs/1"].tags["promotion.outcome"] == "moved"
     assert job.result.promotion is not None
     assert registry.versions[_VERSION].state == res.VERSION_STATE_READY
+
+
+def test_runs_that_never_ended_are_named_at_the_start(bench: Bench) -> None:
+    def left_running(name: str, days: int, actor: str = "", display_name: str = "train late_things") -> None:
+        run = res.TrainingRun(name=name, state=res.RUN_STATE_RUNNING, actor=actor, display_name=display_name)
+        run.start_time.FromDatetime(datetime.now(UTC) - timedelta(days=days))
+        bench.registry.runs[name] = run
+
+    left_running("runs/forgotten", 2)
+    left_running("runs/under_way", 0)
+    left_running("runs/of_somebody_else", 2, actor="ann")
+    left_running("runs/of_something_else", 2, display_name="train other")
+    bench.job().run()
+    (warning,) = bench.reporter.warnings
+    assert "plumbline runs fail runs/forgotten --reason" in warning
 
 
 def test_an_archived_model_is_refused(bench: Bench) -> None:
