@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from feature_service.catalog import Catalog
@@ -69,7 +69,12 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     servicer = FeatureServicer(
         catalog,
         OnlineRetrieval(store, on_demand, max_entities=settings.max_entities, now=now),
-        Push(store, max_rows=settings.max_push_rows, now=now),
+        Push(
+            store,
+            max_rows=settings.max_push_rows,
+            max_skew=timedelta(seconds=settings.max_clock_skew_seconds),
+            now=now,
+        ),
         Historical(
             make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
         ),

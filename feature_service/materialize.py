@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from feature_service.domain import FeatureView, ViewKind
 from feature_service.planning import Definitions
@@ -14,6 +14,7 @@ from plumbline.errors import FieldViolation, InvalidArgument
 from plumbline.features.errors import InvalidTimeRange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Materialization:
         start: datetime | None,
         end: datetime | None,
     ) -> Generator[MaterializeProgress, None, None]:
-        """Brings rows with event time in (start, end] online.
+        """Brings rows with event time in (start, end] online, as far as they were known at end: afterwards,
+        an online read tells what a point-in-time join tells at that moment.
 
         views: by name; none: all with online = true. start None: what became known since the view's last
         materialization, late rows included where the source has a created column; else the view's ttl
@@ -96,7 +98,8 @@ class Materialization:
         last = self._log.last_end(view) if start is None else None
         begin = start or last
         if begin is None and view.ttl is not None:
-            begin = max(end - view.ttl, _EPOCH)
+            # A row exactly as old as the ttl is within it; the start is not part of the range.
+            begin = max(end - view.ttl - _MICROSECOND, _EPOCH)
         written = 0
         if begin is None or begin < end:
             for rows in self._rows.newest(view, begin, end, by_known=last is not None):

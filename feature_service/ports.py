@@ -96,8 +96,9 @@ class NewestRows(Protocol):
     ) -> Iterator[NewRows]:
         """The newest row of each key with event time in (start, end], in batches.
 
-        by_known: rows that became known (max of event and created time) after start, so that late rows are
-        among them. Raises SourceUnreadable, ResourceExhausted, Cancelled.
+        Only rows known at end: of those with a created time, the ones where it is ≤ end. by_known:
+        rows that became known (max of event and created time) after start, so that late rows are among them.
+        Raises SourceUnreadable, ResourceExhausted, Cancelled.
         """
 
     def interrupt(self) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import numpy as np
@@ -74,9 +74,10 @@ class Push:
         store: OnlineStore,
         *,
         max_rows: int,
+        max_skew: timedelta,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._store, self._max_rows, self._now = store, max_rows, now
+        self._store, self._max_rows, self._max_skew, self._now = store, max_rows, max_skew, now
 
     def push(
         self,
@@ -90,7 +91,9 @@ class Push:
     ) -> Pushed:
         """Writes rows to the views of a push source, or to one view.
 
-        Columns: join keys, features and the source's time columns, under their names in the view. Offline
+        Columns: join keys, features and the source's time columns, under their names in the view. A row
+        whose event or created time lies more than max_skew after now is refused: it would keep the rows of
+        the present from its key. Offline
         rows are written first and durably, as a part named by request id and content, so a retry adds
         nothing; online, a retry rewrites what is there. When the online write fails, the offline rows stay.
         Raises ViewNotFound, EmptyRequest, TooManyRows, JoinKeyMissing, MalformedColumn, FeatureNotFound,
@@ -99,7 +102,7 @@ class Push:
         views = _targets(definitions, target)
         self._check_size(rows)
         now = self._now()
-        checked = [_Checked(view, rows, now) for view in views]
+        checked = [_Checked(view, rows, now, now + self._max_skew) for view in views]
         _refuse_unknown_columns(target, views, rows)
         refused = _refusals(checked, rows.num_rows)
         if refused and not best_effort:
@@ -134,7 +137,7 @@ class Push:
 class _Checked:
     """The rows of a request as one view needs them, typed; refusals: by row, of what does not fit."""
 
-    def __init__(self, view: FeatureView, rows: pa.Table, now: datetime) -> None:
+    def __init__(self, view: FeatureView, rows: pa.Table, now: datetime, latest: datetime) -> None:
         self.view = view
         self.refusals: dict[int, Refusal] = {}
         source = view.source
@@ -153,9 +156,11 @@ class _Checked:
         self.values = {item.name: self._typed(rows, item) for item in view.features}
         event = Field(self._event_name, ValueType.TIMESTAMP)
         self.event = self._typed(rows, event, required=True)
+        self._refuse_after(latest, self.event, self._event_name)
         self.created: pa.Array | None = None
         if self._created_name and self._created_name in rows.column_names:
             created = self._typed(rows, Field(self._created_name, ValueType.TIMESTAMP))
+            self._refuse_after(latest, created, self._created_name)
             self.created = created.fill_null(pa.scalar(now, TIMESTAMP))
         elif self._created_name:
             self.created = pa.array([now] * rows.num_rows, TIMESTAMP)
@@ -210,6 +215,10 @@ class _Checked:
         outside = pc.or_(pc.less(array, bounds[0]), pc.greater(array, bounds[1])).fill_null(False)
         self._refuse(outside, field.name, f"{field.name} does not fit {field.type}")
         return pc.if_else(outside, pa.scalar(None, array.type), array)
+
+    def _refuse_after(self, latest: datetime, times: pa.Array, column: str) -> None:
+        early = pc.greater(times, pa.scalar(latest, TIMESTAMP)).fill_null(False)
+        self._refuse(early, column, f"{column} lies in the future: after {latest.isoformat()}")
 
     def _refuse(self, mask: pa.Array, column: str, reason: str) -> None:
         for row in np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist():

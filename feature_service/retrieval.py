@@ -79,7 +79,8 @@ class OnlineRetrieval:
         """Reads a plan.
 
         entities: one column for each of plan.join_keys (others are not looked at); a row with a null key
-        is NOT_FOUND. request_data: likewise, for plan.request_data. max_age: on top of each view's ttl.
+        is NOT_FOUND, and so is one whose stored row happens after now: it is not known yet.
+        request_data: likewise, for plan.request_data. max_age: on top of each view's ttl.
         Raises EmptyRequest, TooManyRows, JoinKeyMissing, RequestDataMissing, TypeMismatch, MalformedColumn,
         AmbiguousFeatureName, StoreUnavailable, SourceUnreadable.
         """
@@ -152,6 +153,10 @@ class OnlineRetrieval:
             everybody = np.zeros(rows, np.int64)
             event_micros = stored.event_micros[everybody]
             arrays = tuple(array.take(pa.array(everybody)) for array in stored.values)
+        early = event_micros > now
+        if early.any():
+            event_micros = np.where(early, NOT_STORED, event_micros)
+            arrays = tuple(_withheld(array, early) for array in arrays)
         limits = [limit for limit in (read.view.ttl, max_age) if limit is not None]
         missing = event_micros == NOT_STORED
         outside = np.zeros(rows, bool)
@@ -163,7 +168,7 @@ class OnlineRetrieval:
         statuses: dict[str, Statuses | None] = {}
         for feature, array in zip(read.features, arrays, strict=True):
             if outside.any():
-                array = pc.if_else(pa.array(~outside), array, pa.scalar(None, array.type))
+                array = _withheld(array, outside)
             values[feature.name] = array
             statuses[feature.name] = _statuses(array, missing, outside)
         return _Answer(values, statuses), event_micros
@@ -190,6 +195,11 @@ def on_demand_inputs(
     for column in item.view.request_data:
         columns[column.name] = coerce(request_data[column.name], column.type, column.name, floats=True)
     return pa.table(columns)
+
+
+def _withheld(array: pa.Array, rows: npt.NDArray[np.bool_]) -> pa.Array:
+    """The values, null in the rows."""
+    return pc.if_else(pa.array(~rows), array, pa.scalar(None, array.type))
 
 
 def _statuses(

@@ -22,6 +22,11 @@ class FeatureSettings(ServerSettings):
     repo: Path = Field(Path("."), description="The folder with feature_store.yaml.")
     max_entities: int = Field(10_000, ge=1, description="Entities in one online read.")
     max_push_rows: int = Field(50_000, ge=1, description="Rows in one push.")
+    max_clock_skew_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="How far after now the times of a pushed row may lie; later rows are refused.",
+    )
     join_memory: str = Field(
         "2GB",
         pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B$",

@@ -122,12 +122,12 @@ class AsofJoin:
     ) -> Iterator[pa.RecordBatch]:
         """The newest row of each key, as batches of (k0…, ev, cr, f0…).
 
-        Of rows with event time ≤ end and > start; by_known: that became known after start instead, so
-        that rows which arrived late are among them. Times in µs.
+        Of rows known at end (event and created time ≤ end) with event time > start; by_known: that became
+        known after start instead, so that rows which arrived late are among them. Times in µs.
         """
         if not view.rows.files:
             return
-        where = [f"ev <= {end}"]
+        where = [f"known <= {end}"]
         if start is not None:
             where.append(f"{'known' if by_known else 'ev'} > {start}")
         with _readable(view.name):

@@ -451,7 +451,8 @@ class PushFeaturesRequest(_message.Message):
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_column_pb2.Column]:
         """Join keys, features, the event-timestamp column and, where the source has one, the
-        created-timestamp column (default: now).
+        created-timestamp column (default: now). A row whose event or created time lies more than 60 s
+        after now is refused.
         """
 
     def __init__(
@@ -538,8 +539,9 @@ class MaterializeRequest(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Event times in (start, end]. Unset start: from where each view's last materialization ended, or
-        its ttl before end when it has none.
+        """Event times in (start, end], of rows that were known at end: created at or before it, where the
+        source has a created column. Unset start: what became known since each view's last
+        materialization ended; when it has none, its ttl before end.
         """
 
     @_builtins.property

@@ -32,7 +32,7 @@ class _FeatureStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feature
     FEATURE_STATUS_NULL_VALUE: _FeatureStatus.ValueType  # 2
     """The row is stored and within its ttl; this value in it is null."""
     FEATURE_STATUS_NOT_FOUND: _FeatureStatus.ValueType  # 3
-    """Nothing is stored for this entity in this view."""
+    """Nothing is stored for this entity in this view, or only a row whose event time has not come yet."""
     FEATURE_STATUS_OUTSIDE_MAX_AGE: _FeatureStatus.ValueType  # 4
     """A row is stored but is older than the view's ttl or the request's max_age; the value is withheld."""
 
@@ -45,7 +45,7 @@ FEATURE_STATUS_PRESENT: FeatureStatus.ValueType  # 1
 FEATURE_STATUS_NULL_VALUE: FeatureStatus.ValueType  # 2
 """The row is stored and within its ttl; this value in it is null."""
 FEATURE_STATUS_NOT_FOUND: FeatureStatus.ValueType  # 3
-"""Nothing is stored for this entity in this view."""
+"""Nothing is stored for this entity in this view, or only a row whose event time has not come yet."""
 FEATURE_STATUS_OUTSIDE_MAX_AGE: FeatureStatus.ValueType  # 4
 """A row is stored but is older than the view's ttl or the request's max_age; the value is withheld."""
 Global___FeatureStatus: _TypeAlias = FeatureStatus  # noqa: Y015
@@ -95,7 +95,7 @@ class ViewEventTimes(_message.Message):
     view: _builtins.str
     @_builtins.property
     def event_micros(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """One per row: microseconds since 1970-01-01T00:00:00Z. INT64_MIN where nothing is stored."""
+        """One per row: microseconds since 1970-01-01T00:00:00Z. INT64_MIN where the status is NOT_FOUND."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ from tests.integration.feature_service.conftest import Running, settings_for
 from tests.integration.feature_service.repo import ago, write_repo
 from tests.support import running_server
 
-_fresh = itertools.count(5000)
+_fresh = itertools.count(5000, 10)
 BEST_EFFORT = pb.PUSH_MODE_BEST_EFFORT
 
 
@@ -119,6 +119,19 @@ def test_good_rows_are_written_beside_refused_ones(server: Running, key: int) ->
     assert (online(server, key), online(server, key + 700)) == (1, 3)
 
 
+@pytest.mark.parametrize("column", ["event_timestamp", "created"])
+def test_rows_of_the_future_are_refused(server: Running, key: int, column: str) -> None:
+    """Once stored, such a row would keep every row of the present from its key."""
+    now = datetime.now(UTC)
+    times = [now + timedelta(minutes=5), now + timedelta(seconds=20), now]
+    rows = {"event_timestamp": [now] * 3, "created": [now] * 3} | {column: times}
+    pushed = trip([key, key + 1, key + 2], n=[1, 2, 3], rate=[1.0] * 3, tag=["a"] * 3, event=None) | rows
+    reply = server.client.push("trips", pushed, mode=BEST_EFFORT)
+    assert [(item.row, item.column) for item in reply.refused] == [(0, column)]
+    assert "lies in the future" in reply.refused[0].reason
+    assert [online(server, key), online(server, key + 2)] == [None, 3]
+
+
 def test_an_integer_out_of_range_is_a_fault_of_its_row(server: Running) -> None:
     rows = {
         "driver_id": [1, 1], "city_id": ["X1", "X2"], "event_timestamp": [ago(0.1)] * 2, "visits": [2**40, 5],
@@ -202,10 +215,13 @@ def test_incremental_runs_go_on_where_the_last_ended_and_bring_late_rows(tmp_pat
     with running_server(settings_for(repo), build) as address, FeatureClient(address) as client:
         first = list(client.materialize(["trips"], end=ago(0.3)))
         # Nothing was materialized before: the ttl of two days says how far back to go.
-        assert first[-1].start_time.ToDatetime() == ago(2.3).replace(tzinfo=None)
+        before = ago(2.3) - timedelta(microseconds=1)
+        assert first[-1].start_time.ToDatetime() == before.replace(tzinfo=None)
+        assert first[-1].start_time.nanos == 999_999_000
         read = {"driver_id": [1, 2, 8]}
         found = client.get_online_features(["trips:n", "trips:rate"], read)
-        assert found.values["rate"].to_pylist() == [0.3, 0.4, None]
+        # The row of half a day ago was created only a tenth of a day ago.
+        assert found.values["rate"].to_pylist() == [0.2, 0.4, None]
         late = pa.table(
             {
                 "driver_id": [8, 2],

@@ -111,7 +111,7 @@ def test_the_newest_rows_are_those_of_plain_python(
     def in_range(row: Row) -> bool:
         assert row.event is not None
         since = max(row.event, row.created or 0) if by_known else row.event
-        return row.event <= end and (start is None or since > start)
+        return max(row.event, row.created or 0) <= end and (start is None or since > start)
 
     inside = [row for row in table if row.event is not None and in_range(row)]
     expected = {}
