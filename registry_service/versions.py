@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plumbline.registry.errors import FileExists, FileNotFound, VersionEmpty, VersionImmutable
+from plumbline.registry.errors import FileExists, FileNotFound, VersionEmpty, VersionImmutable, VersionInUse
 from registry_service.checks import check_active, check_etag, check_ready
 from registry_service.commands import CreateVersion, RecordEvaluation, UploadFile
 from registry_service.domain import (
@@ -87,16 +87,24 @@ def finalize(transaction: Transaction, act: Act, ref: VersionRef, etag: str) -> 
 
 
 def archive(transaction: Transaction, act: Act, ref: VersionRef, etag: str) -> ModelVersion:
-    """DRAFT or READY → ARCHIVED; aliases that point at it stay but no longer resolve, so whoever serves
-    it keeps what it has and nobody new gets it. Archiving again changes nothing.
+    """DRAFT or READY → ARCHIVED, unless an alias points at it: an alias always names a version that can
+    be served. Archiving again changes nothing.
 
-    Raises ModelNotFound, VersionNotFound, EtagMismatch.
+    Raises ModelNotFound, VersionNotFound, EtagMismatch, VersionInUse.
     """
     transaction.models.lock(ref.model)
     version = transaction.versions.get(ref)
     check_etag(str(ref), version.revision, etag)
     if version.state is VersionState.ARCHIVED:
         return version
+    # No alias can be pointed at it in the meantime: that, too, locks the model.
+    if version.aliases:
+        names = [str(AliasRef(ref.model, alias)) for alias in version.aliases]
+        raise VersionInUse(
+            f"{', '.join(names)} {'points' if len(names) == 1 else 'point'} at {ref}; "
+            "point such aliases at another version, or clear them, then archive it",
+            metadata={"version": str(ref), "aliases": ",".join(names)},
+        )
     return transaction.versions.archive(version, act.time)
 
 

@@ -163,7 +163,7 @@ class RegistryClient(Client):
     def archive_version(
         self, name: str, *, etag: str = "", request_id: str | None = None
     ) -> res.ModelVersion:
-        """READY or DRAFT → ARCHIVED."""
+        """READY or DRAFT → ARCHIVED. Raises VersionInUse while an alias points at it."""
         return self._call(
             self._stub.ArchiveVersion,
             pb.ArchiveVersionRequest(name=version_name(name), etag=etag, request_id=_request_id(request_id)),

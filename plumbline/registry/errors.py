@@ -96,6 +96,12 @@ class VersionEmpty(FailedPrecondition):
     reason = "VERSION_EMPTY"
 
 
+class VersionInUse(FailedPrecondition):
+    """Aliases point at the version. metadata: version, aliases (full names, comma-separated)."""
+
+    reason = "VERSION_IN_USE"
+
+
 class RunEnded(FailedPrecondition):
     """The run has ended. metadata: run, state."""
 
@@ -202,4 +208,5 @@ CLASSES = ErrorClasses(
     ModelArchived,
     DatabaseUnavailable,
     StorageFull,
+    VersionInUse,
 )

@@ -75,6 +75,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The database is busy or cannot be reached; try again."""
     ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 26
     """RESOURCE_EXHAUSTED. No space is left for an upload; nothing of it was kept. metadata: path."""
+    ERROR_REASON_VERSION_IN_USE: _ErrorReason.ValueType  # 27
+    """FAILED_PRECONDITION. Aliases point at the version: move or clear them first. metadata: version, aliases
+    (full names, comma-separated).
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons ModelRegistryService gives in google.rpc.ErrorInfo (domain "plumbline"), without the
@@ -134,4 +138,8 @@ ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 25
 """UNAVAILABLE. The database is busy or cannot be reached; try again."""
 ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 26
 """RESOURCE_EXHAUSTED. No space is left for an upload; nothing of it was kept. metadata: path."""
+ERROR_REASON_VERSION_IN_USE: ErrorReason.ValueType  # 27
+"""FAILED_PRECONDITION. Aliases point at the version: move or clear them first. metadata: version, aliases
+(full names, comma-separated).
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -9,11 +9,12 @@ from plumbline.registry.errors import (
     EtagMismatch,
     ModelArchived,
     ModelNotFound,
+    VersionInUse,
     VersionNotFound,
     VersionNotReady,
 )
 from registry_service import aliases, models, versions
-from registry_service.domain import AliasRef, ModelVersion, VersionRef, etag
+from registry_service.domain import AliasRef, ModelVersion, VersionRef, VersionState, etag
 from tests.contract.registry_service.conftest import TickingClock
 from tests.contract.registry_service.desk import Desk
 
@@ -62,10 +63,38 @@ def test_who_was_it_at_that_moment(desk: Desk, three: list[ModelVersion], clock:
 
 def test_the_past_names_a_version_that_was_archived_since(desk: Desk, three: list[ModelVersion]) -> None:
     moment = desk.set_alias("champion", three[0].ref).update_time
+    desk.set_alias("champion", three[1].ref)
     desk.do(versions.archive, three[0].ref, "")
+    assert desk.ask(aliases.resolve, CHAMPION, moment)[1].ref == three[0].ref
+
+
+def test_an_archived_version_behind_an_alias_does_not_resolve(desk: Desk, three: list[ModelVersion]) -> None:
+    """The use case refuses to make such a state; a program that did not would leave it behind."""
+    desk.set_alias("champion", three[0].ref)
+    with desk.database.write() as transaction:
+        transaction.models.lock(three[0].ref.model)
+        transaction.versions.archive(transaction.versions.get(three[0].ref), desk.clock())
     with pytest.raises(VersionNotReady):
         desk.ask(aliases.resolve, CHAMPION, None)
-    assert desk.ask(aliases.resolve, CHAMPION, moment)[1].ref == three[0].ref
+
+
+def test_a_version_behind_aliases_is_not_archived(desk: Desk, three: list[ModelVersion]) -> None:
+    champion, shadow = desk.set_alias("champion", three[0].ref), desk.set_alias("shadow", three[0].ref)
+    with pytest.raises(VersionInUse) as caught:
+        desk.do(versions.archive, three[0].ref, "")
+    assert caught.value.metadata == {
+        "version": str(three[0].ref),
+        "aliases": f"{champion.ref},{shadow.ref}",
+    }
+    assert f"{champion.ref}, {shadow.ref} point at {three[0].ref}" in caught.value.message
+    assert desk.version(three[0].ref).state is VersionState.READY
+    assert desk.ask(aliases.resolve, CHAMPION, None)[1].ref == three[0].ref
+
+    desk.set_alias("champion", three[1].ref)
+    with pytest.raises(VersionInUse, match="shadow points at"):
+        desk.do(versions.archive, three[0].ref, "")
+    desk.clear_alias(shadow.ref)
+    assert desk.do(versions.archive, three[0].ref, "").state is VersionState.ARCHIVED
 
 
 def test_a_clock_set_back_does_not_reorder_history(

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from plumbline import RegistryClient
 from plumbline.cli.main import app
+from plumbline.registry.errors import VersionInUse
 from plumbline.registry.v1 import resources_pb2 as res
 from registry_service.app import build
 from tests.integration.registry_service.conftest import settings_for
@@ -67,5 +68,7 @@ def test_short_names_are_good_for_every_method(client: RegistryClient, tmp_path:
     assert (tmp_path / "back.txt").read_text() == "tree"
     evaluation = res.Evaluation(dataset=dataset.name, split="test", metrics={"auc": 0.7})
     assert client.record_evaluation("m/1", evaluation).metrics["auc"] == 0.7
+    with pytest.raises(VersionInUse, match="models/m/aliases/champion points at models/m/versions/1"):
+        client.archive_version("m/1")
     client.clear_alias("m@champion", reason="done")
     assert client.archive_version("m/1").state == res.VERSION_STATE_ARCHIVED
