@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,8 +114,11 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
         ) as folder:
             rows = Path(folder) / "rows.arrow"
             await spool.write(_arrow(request_iterator), rows, limit=self._historical.max_spool_bytes)
-            async with self._historical.joins, aclosing(drain(join, lambda: join.run(rows))) as steps:
-                async for reply in _replies(steps):
+            async with (
+                _permit(self._historical.joins) as give_back,
+                aclosing(drain(join, lambda: join.run(rows))) as steps,
+            ):
+                async for reply in _replies(steps, give_back):
                     yield reply
 
     async def PushFeatures(  # noqa: N802
@@ -208,14 +211,32 @@ async def _arrow(requests: AsyncIterator[pb.GetHistoricalFeaturesRequest]) -> As
         yield request.arrow_ipc
 
 
+@asynccontextmanager
+async def _permit(semaphore: asyncio.Semaphore) -> AsyncIterator[Callable[[], None]]:
+    """Holds the semaphore until the function it gives is called, or to the end at the latest."""
+    await semaphore.acquire()
+    held = [semaphore]
+
+    def give_back() -> None:
+        if held:
+            held.pop().release()
+
+    try:
+        yield give_back
+    finally:
+        give_back()
+
+
 async def _replies(
-    steps: AsyncIterator[Step],
+    steps: AsyncIterator[Step], joined: Callable[[], None]
 ) -> AsyncIterator[pb.GetHistoricalFeaturesResponse]:
+    """joined: called when the join is done and only its result is to be sent, at the pace of the reader."""
     stream: spool.ArrowStream | None = None
     async for step in steps:
         if isinstance(step, Progress):
             yield codec.historical_progress(step)
         elif isinstance(step, pa.Schema):
+            joined()
             stream = spool.ArrowStream(step)
         elif stream is not None and isinstance(step, pa.RecordBatch):
             for reply in codec.arrow_chunks(stream.batch(step)):

@@ -17,6 +17,7 @@ from feast import FeatureStore
 
 from plumbline import wire
 from plumbline.errors import PlumblineError
+from plumbline.features.client import FeatureClient
 from plumbline.features.errors import (
     CLASSES,
     AmbiguousFeatureName,
@@ -292,6 +293,18 @@ def test_a_caller_that_goes_away_leaves_nothing_behind(server: Running) -> None:
     assert reached
 
 
+def test_readers_that_do_not_read_keep_nobody_else_waiting(server: Running) -> None:
+    many = 60_000
+    # More than the transport holds on its way, so that the server has to wait for its readers.
+    large = rows(driver_id=[1] * many, event_timestamp=[ago(1)] * many, text=["x" * 100] * many)
+    idle = [server.client.get_historical_features(["trips:n"], large) for _ in range(3)]
+    small = rows(driver_id=[1], event_timestamp=[ago(0.05)])
+    with FeatureClient(server.address, stream_timeout=20) as another:
+        assert another.get_historical_features(["trips:n"], small).read_all()["n"].to_pylist() == [3]
+    # What waited is still whole.
+    assert [result.read_all().num_rows for result in idle] == [many] * 3
+
+
 def sdk(server: Running) -> FeatureStore:
     return FeatureStore(str(server.repo))
 
@@ -309,6 +322,20 @@ def test_feasts_own_sdk_gives_the_same_rows(server: Running) -> None:
     ours = server.client.get_historical_features(names, pa.Table.from_pandas(entities)).read_all().to_pandas()
     theirs = sdk(server).get_historical_features(entity_df=entities, features=names).to_df()
     pd.testing.assert_frame_equal(theirs[list(ours.columns)], ours, check_dtype=False, check_index_type=False)
+
+
+def test_features_of_one_name_reach_a_transformation_as_feasts_own_sdk_gives_them(server: Running) -> None:
+    entities = pd.DataFrame(
+        {"driver_id": [1, 2], "city_id": ["LGA", "JFK"], "event_timestamp": [ago(0.4), ago(0.4)]}
+    )
+    found = server.client.get_historical_features(["gap:gap"], pa.Table.from_pandas(entities)).read_all()
+    theirs = (
+        sdk(server)
+        .get_historical_features(entity_df=entities, features=["gap:gap"], full_feature_names=True)
+        .to_df()
+    )
+    assert found["gap"].to_pylist() == pytest.approx([0.2 - 8.0, 0.4 - 16.0])
+    assert theirs["gap__gap"].tolist() == found["gap"].to_pylist()
 
 
 def test_feasts_own_sdk_pulls_newest_and_all_rows(server: Running, tmp_path: Path) -> None:
