@@ -216,17 +216,18 @@ schedule_request = RequestSource(
     description="What the timetable says",
 )
 def schedule(inputs: pd.DataFrame) -> pd.DataFrame:
+    # Int64 with a capital holds nulls: what a caller leaves out is missing, and spoils nobody else's row.
     local = pd.to_datetime(inputs["scheduled_departure"], utc=True).dt.tz_convert("America/New_York")
-    arrival_clock = inputs["scheduled_arrival_clock"].astype("int64")
-    departs = (local.dt.hour * 60 + local.dt.minute).astype("int64")
+    arrival_clock = inputs["scheduled_arrival_clock"].astype("Int64")
+    departs = local.dt.hour.astype("Int64") * 60 + local.dt.minute.astype("Int64")
     arrives = arrival_clock // 100 * 60 + arrival_clock % 100
     return pd.DataFrame(
         {
             "sched_dep_minute": departs,
             "sched_arr_minute": arrives,
             "sched_clock_minutes": (arrives - departs) % 1440,
-            "sched_weekday": local.dt.dayofweek.astype("int64") + 1,
-            "distance": inputs["distance_miles"].astype("int64"),
+            "sched_weekday": local.dt.dayofweek.astype("Int64") + 1,
+            "distance": inputs["distance_miles"].astype("Int64"),
         }
     )
 

@@ -124,6 +124,19 @@ def test_the_timetable_is_the_same_from_any_kind_of_time(definitions: Definition
     assert answers[0]["sched_dep_minute"] == [8 * 60 + 34]
 
 
+def test_what_a_caller_leaves_out_is_missing_in_its_own_row_alone(definitions: Definitions) -> None:
+    asked = pd.DataFrame(
+        {
+            "scheduled_departure": pd.to_datetime(["2013-01-01T10:15", None], utc=True),
+            "scheduled_arrival_clock": [819, None],
+            "distance_miles": [1400, None],
+        }
+    )
+    answer = definitions["schedule"].feature_transformation.udf(asked)
+    assert answer.iloc[0].tolist() == [315, 499, 184, 2, 1400]
+    assert answer.iloc[1].isna().all()
+
+
 def test_idle_time_is_to_departure_and_null_for_an_unknown_aircraft(definitions: Definitions) -> None:
     asked = pd.DataFrame(
         {
