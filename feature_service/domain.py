@@ -184,11 +184,11 @@ class ViewRead:
 
 @dataclass(frozen=True)
 class OnDemandRead:
-    """One computation of an on-demand view. inputs: (index of the ViewRead, feature)."""
+    """One computation of an on-demand view. inputs: (index of the ViewRead, name of its view, feature)."""
 
     label: str
     view: FeatureView
-    inputs: tuple[tuple[int, Field], ...]
+    inputs: tuple[tuple[int, str, Field], ...]
 
 
 @dataclass(frozen=True)

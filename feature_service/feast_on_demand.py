@@ -10,7 +10,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 
 from feature_service.arrow_types import arrow_type, to_utc_micros
 from feature_service.domain import FeatureView, Field, ValueType
-from plumbline.features.errors import SourceUnreadable
+from plumbline.features.errors import OnDemandFailed
 
 
 class FeastOnDemandViews:
@@ -32,7 +32,9 @@ def _transform(odfv: OnDemandFeatureView, inputs: pa.Table) -> pa.Table:
         # The function takes one row as a mapping and gives one back.
         udf = cast("Any", odfv.feature_transformation).udf
         return pa.Table.from_pylist([udf(row) for row in inputs.to_pylist()])
-    return odfv.transform_arrow(inputs)
+    # Not odfv.transform_arrow: it would add features of one name, of several views, under that name twice.
+    transformation = cast("Any", odfv.feature_transformation)
+    return cast("pa.Table", transformation.transform_arrow(inputs, odfv.features))
 
 
 def _declared(view: FeatureView, item: Field, result: pa.Table, rows: int) -> pa.Array:
@@ -55,5 +57,5 @@ def _declared(view: FeatureView, item: Field, result: pa.Table, rows: int) -> pa
         raise _failed(view, f"{item.name} is {column.type}, declared {item.type}: {error}") from error
 
 
-def _failed(view: FeatureView, what: str) -> SourceUnreadable:
-    return SourceUnreadable(f"on-demand view {view.name}: {what}", metadata={"view": view.name})
+def _failed(view: FeatureView, what: str) -> OnDemandFailed:
+    return OnDemandFailed(f"on-demand view {view.name}: {what}", metadata={"view": view.name})

@@ -98,7 +98,7 @@ class HistoricalJoin:
         """Joins the entity rows in a file that holds one Arrow IPC stream.
 
         Raises MalformedEntityRows, JoinKeyMissing, RequestDataMissing, TypeMismatch, AmbiguousFeatureName,
-        SourceUnreadable, ResourceExhausted, Cancelled.
+        SourceUnreadable, OnDemandFailed, ResourceExhausted, Cancelled.
         """
         entities = _read_entities(spool)
         names = output_names(self._plan, full=self._full_names, taken=entities.column_names)

@@ -184,7 +184,7 @@ class _Planner:
         inputs = []
         for item in view.inputs:
             index = self._read(item, self._definitions.view(item.view))
-            inputs += [(index, feature) for feature in item.features]
+            inputs += [(index, item.view, feature) for feature in item.features]
         for column in view.request_data:
             self._request_data.setdefault(column.name, column)
         self._on_demand.append(OnDemandRead(projection.label, view, tuple(inputs)))

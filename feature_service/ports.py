@@ -72,9 +72,9 @@ class OnDemandViews(Protocol):
     """Runs the transformations of on-demand views."""
 
     def compute(self, view: FeatureView, inputs: pa.Table) -> Mapping[str, pa.Array]:
-        """The view's features, as declared, for each row of its inputs (features and request data by name).
+        """The view's features, as declared, for each row of its inputs (see retrieval.on_demand_inputs).
 
-        Raises SourceUnreadable when the transformation fails or gives something else than declared.
+        Raises OnDemandFailed when the transformation fails or gives something else than declared.
         """
 
 

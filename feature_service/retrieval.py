@@ -82,7 +82,7 @@ class OnlineRetrieval:
         is NOT_FOUND, and so is one whose stored row happens after now: it is not known yet.
         request_data: likewise, for plan.request_data. max_age: on top of each view's ttl.
         Raises EmptyRequest, TooManyRows, JoinKeyMissing, RequestDataMissing, TypeMismatch, MalformedColumn,
-        AmbiguousFeatureName, StoreUnavailable, SourceUnreadable.
+        AmbiguousFeatureName, StoreUnavailable, SourceUnreadable, OnDemandFailed.
         """
         rows = self._rows(plan, entities, request_data)
         names = output_names(plan, full=full_names)
@@ -187,11 +187,20 @@ class OnlineRetrieval:
 def on_demand_inputs(
     item: OnDemandRead, answers: list[Mapping[str, Any]], request_data: pa.Table
 ) -> pa.Table:
-    """The table an on-demand view is computed from: the features it reads, then its request data, typed.
+    """The table an on-demand view is computed from: the features it reads and its request data, typed.
 
-    answers: columns by feature name, for each ViewRead of the plan.
+    answers: columns by feature name, for each ViewRead of the plan. A feature is there as view__feature, and
+    as feature too unless another view's feature or a request-data column is called so.
     """
-    columns = {feature.name: answers[index][feature.name] for index, feature in item.inputs}
+    names = [feature.name for _, _, feature in item.inputs] + [
+        column.name for column in item.view.request_data
+    ]
+    columns = {}
+    for index, view, feature in item.inputs:
+        values = answers[index][feature.name]
+        columns[f"{view}__{feature.name}"] = values
+        if names.count(feature.name) == 1:
+            columns[feature.name] = values
     for column in item.view.request_data:
         columns[column.name] = coerce(request_data[column.name], column.type, column.name, floats=True)
     return pa.table(columns)

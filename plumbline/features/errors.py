@@ -135,6 +135,24 @@ class EntityRowsTooLarge(ResourceExhausted):
     reason = "ENTITY_ROWS_TOO_LARGE"
 
 
+class OnDemandFailed(InvalidArgument):
+    """The transformation of an on-demand view fails on these inputs. metadata: view."""
+
+    reason = "ON_DEMAND_FAILED"
+
+
+class InvalidField(InvalidArgument):
+    """A field of the request has a value it cannot have. metadata: field."""
+
+    reason = "INVALID_FIELD"
+
+
+class RequestIdReused(FailedPrecondition):
+    """Other rows were pushed with this request id before. metadata: request_id."""
+
+    reason = "REQUEST_ID_REUSED"
+
+
 #: Every error above, by reason.
 CLASSES = ErrorClasses(
     FeatureServiceNotFound,
@@ -157,4 +175,7 @@ CLASSES = ErrorClasses(
     StorageFull,
     JoinOutOfMemory,
     EntityRowsTooLarge,
+    OnDemandFailed,
+    InvalidField,
+    RequestIdReused,
 )

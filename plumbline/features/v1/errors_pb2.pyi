@@ -65,6 +65,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. A join does not fit into its memory and cannot spill. metadata: view."""
     ERROR_REASON_ENTITY_ROWS_TOO_LARGE: _ErrorReason.ValueType  # 21
     """RESOURCE_EXHAUSTED. The entity rows of one request have too many bytes. metadata: limit."""
+    ERROR_REASON_ON_DEMAND_FAILED: _ErrorReason.ValueType  # 22
+    """INVALID_ARGUMENT. The transformation of an on-demand view fails on these inputs, or gives something
+    else than declared. metadata: view.
+    """
+    ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 23
+    """INVALID_ARGUMENT. A field of the request has a value it cannot have. metadata: field."""
+    ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 24
+    """FAILED_PRECONDITION. Other rows were pushed with this request id before. metadata: request_id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons FeatureRetrievalService gives in google.rpc.ErrorInfo (domain "plumbline"), without
@@ -114,4 +122,12 @@ ERROR_REASON_JOIN_OUT_OF_MEMORY: ErrorReason.ValueType  # 20
 """RESOURCE_EXHAUSTED. A join does not fit into its memory and cannot spill. metadata: view."""
 ERROR_REASON_ENTITY_ROWS_TOO_LARGE: ErrorReason.ValueType  # 21
 """RESOURCE_EXHAUSTED. The entity rows of one request have too many bytes. metadata: limit."""
+ERROR_REASON_ON_DEMAND_FAILED: ErrorReason.ValueType  # 22
+"""INVALID_ARGUMENT. The transformation of an on-demand view fails on these inputs, or gives something
+else than declared. metadata: view.
+"""
+ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 23
+"""INVALID_ARGUMENT. A field of the request has a value it cannot have. metadata: field."""
+ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 24
+"""FAILED_PRECONDITION. Other rows were pushed with this request id before. metadata: request_id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

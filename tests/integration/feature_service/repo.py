@@ -112,6 +112,25 @@ def scaled(inputs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"scaled": inputs["rate"] * inputs["factor"]})
 
 
+ratings = FeatureView(
+    name="ratings",
+    entities=[city],
+    ttl=timedelta(0),
+    schema=[Field(name="n", dtype=Int64), Field(name="rate", dtype=Float64)],
+    source=source("ratings", created=False),
+)
+
+
+@on_demand_feature_view(sources=[trips, ratings], schema=[Field(name="gap", dtype=Float64)])
+def gap(inputs: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"gap": inputs["trips__rate"] - inputs["ratings__rate"]})
+
+
+@on_demand_feature_view(sources=[trips, request], schema=[Field(name="picky", dtype=Int64)])
+def picky(inputs: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"picky": inputs["factor"].astype("int64")})
+
+
 tiny = FeatureService(name="tiny", features=[trips[["n", "rate"]], weather, scaled], description="For tests")
 route = FeatureService(
     name="route",
@@ -190,6 +209,9 @@ def write_repo(folder: Path, online: str = SQLITE, definitions: str = DEFINITION
                 "event_timestamp": [ago(2), ago(2)],
                 "visits": pa.array([4, 7], pa.int32()),
             }
+        ),
+        "ratings": pa.table(
+            {"city_id": ["LGA", "JFK"], "event_timestamp": [ago(5), ago(5)], "n": [1, 2], "rate": [8.0, 16.0]}
         ),
         "world": pa.table({"event_timestamp": [ago(3), ago(1)], "fuel": [1.25, 1.5]}),
         "kinds": kinds_table([kinds_row(1, ago(1))]),

@@ -21,6 +21,7 @@ from plumbline.features.errors import (
     FeatureServiceNotFound,
     InvalidPageToken,
     JoinKeyMissing,
+    OnDemandFailed,
     RequestDataMissing,
     StoreUnavailable,
     TooManyRows,
@@ -103,6 +104,22 @@ def test_one_view_is_read_by_two_columns(server: Running) -> None:
     )
     assert found.values.to_pylist() == [{"origin__temp": 20.5, "destination__temp": -3.0}]
     assert set(found.event_times) == {"origin", "destination"}
+
+
+def test_features_of_one_name_are_told_apart_by_their_view(server: Running) -> None:
+    """An on-demand view that reads two views finds each value under view__feature."""
+    keys = {"driver_id": [1, 2], "city_id": ["LGA", "JFK"]}
+    found = server.client.get_online_features(["gap:gap"], keys)
+    assert found.values["gap"].to_pylist() == pytest.approx([0.3 - 8.0, 0.4 - 16.0])
+
+
+def test_a_transformation_that_fails_is_told_with_its_view(server: Running) -> None:
+    """The inputs of the caller or the code of the definition are at fault, no store is."""
+    with pytest.raises(OnDemandFailed, match="picky: its transformation raised IntCastingNaNError") as caught:
+        server.client.get_online_features(
+            ["picky:picky"], {"driver_id": [1]}, request_data={"factor": [None]}
+        )
+    assert caught.value.metadata == {"view": "picky"}
 
 
 def test_a_narrower_integer_fits(server: Running) -> None:
@@ -200,7 +217,8 @@ def test_the_catalog_describes_what_there_is(server: Running) -> None:
     assert view.source == "trips_table"
     assert not server.client.get_feature_view("weather").HasField("ttl")
     names = [item.name for item in server.client.list_feature_views()]
-    assert names == sorted(["trips", "weather", "pair", "world", "kinds", "scaled"])
+    views = ["trips", "weather", "pair", "world", "kinds", "ratings", "scaled", "gap", "picky"]
+    assert names == sorted(views)
     assert [item.name for item in server.client.list_feature_services()] == ["route", "tiny"]
     assert [(item.name, item.join_key) for item in server.client.list_entities()] == [
         ("city", "city_id"),
@@ -224,7 +242,7 @@ def test_page_tokens_belong_to_their_list(server: Running) -> None:
     page = server.stub.ListFeatureViews(pb.ListFeatureViewsRequest(page_size=2))
     assert len(page.feature_views) == 2
     rest = server.stub.ListFeatureViews(pb.ListFeatureViewsRequest(page_token=page.next_page_token))
-    assert len(rest.feature_views) == 4
+    assert len(rest.feature_views) == 7
     with pytest.raises(grpc.RpcError) as caught:
         server.stub.ListEntities(pb.ListEntitiesRequest(page_token=page.next_page_token))
     assert isinstance(wire.from_rpc_error(caught.value, CLASSES), InvalidPageToken)
