@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from feature_service.domain import FeatureView
 from feature_service.planning import Definitions
 from servicekit.server import StartupError
 
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
 _log = logging.getLogger("plumbline.features")
 
 
@@ -36,10 +39,20 @@ def load_config(repo: Path) -> RepoConfig:
         raise StartupError(
             f"{file} does not exist; point --repo or PLUMBLINE_FEATURES_REPO at a Feast repository"
         )
+    unset = sorted(set(_VARIABLE.findall(_values(file))))
+    if unset:
+        # Feast would take the name, braces and all, for that of a folder.
+        raise StartupError(f"{file} needs {', '.join(unset)}; set the variables of the environment it names")
     try:
         return load_repo_config(repo.absolute(), file)
     except FeastConfigError as error:
         raise StartupError(f"{file} is not valid: {error}") from error
+
+
+def _values(file: Path) -> str:
+    """The text of a YAML file with its variables expanded, without the comments."""
+    lines = os.path.expandvars(file.read_text()).splitlines()
+    return "\n".join(re.sub(r"(^|\s)#.*", "", line) for line in lines)
 
 
 class FeastRepo:
