@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from feature_service.domain import Entity, FeatureService, FeatureView, ReadPlan
 from feature_service.planning import Definitions, Selection, plan
-from plumbline.errors import InvalidArgument
-from plumbline.features.errors import DefinitionChanged, EntityNotFound, InvalidPageToken
+from plumbline.errors import FieldViolation
+from plumbline.features.errors import DefinitionChanged, EntityNotFound, InvalidField, InvalidPageToken
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1_000
@@ -78,7 +78,10 @@ class Catalog:
         return found
 
     def entities(self, size: int, token: str) -> tuple[Sequence[Entity], str]:
-        """A page by name and the token of the next, "" after the last. Raises InvalidPageToken."""
+        """A page by name and the token of the next, "" after the last.
+
+        Raises InvalidPageToken, InvalidField.
+        """
         return _page("entities", self.definitions.entities, size, token)
 
     def views(self, size: int, token: str) -> tuple[Sequence[FeatureView], str]:
@@ -92,7 +95,12 @@ class Catalog:
 
 def _page(kind: str, items: Mapping[str, ItemT], size: int, token: str) -> tuple[list[ItemT], str]:
     if size < 0 or size > LARGEST_PAGE:
-        raise InvalidArgument(f"page_size is {size}; it must be between 0 and {LARGEST_PAGE}")
+        what = f"is {size}; it must be between 0 and {LARGEST_PAGE}"
+        raise InvalidField(
+            f"page_size {what}",
+            metadata={"field": "page_size"},
+            violations=[FieldViolation("page_size", what)],
+        )
     after = _after(kind, token) if token else None
     names = sorted(name for name in items if after is None or name > after)
     shown = names[: size or DEFAULT_PAGE]

@@ -15,7 +15,8 @@ from feature_service.planning import Selection
 from feature_service.push import Destination, Pushed
 from feature_service.retrieval import OnlineFeatures
 from plumbline import columns
-from plumbline.errors import FieldViolation, InvalidArgument
+from plumbline.errors import FieldViolation
+from plumbline.features.errors import InvalidField
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.types.v1 import column_pb2, feature_column_pb2
@@ -58,7 +59,7 @@ def table(message: Iterable[column_pb2.Column]) -> pa.Table:
 
 
 def max_age(request: pb.GetOnlineFeaturesRequest) -> timedelta | None:
-    """None when unset. Raises InvalidArgument for a negative one."""
+    """None when unset. Raises InvalidField for a negative one."""
     if not request.HasField("max_age"):
         return None
     seconds = request.max_age.seconds
@@ -69,7 +70,7 @@ def max_age(request: pb.GetOnlineFeaturesRequest) -> timedelta | None:
 
 
 def known_at(header: pb.HistoricalFeaturesHeader) -> domain.KnownAt:
-    """Raises InvalidArgument for a policy that this version does not know."""
+    """Raises InvalidField for a policy that this version does not know."""
     found = _KNOWN_AT.get(header.known_at_policy)
     if found is None:
         raise _bad("header.known_at_policy", f"{header.known_at_policy} is not a known policy")
@@ -77,7 +78,7 @@ def known_at(header: pb.HistoricalFeaturesHeader) -> domain.KnownAt:
 
 
 def destination(request: pb.PushFeaturesRequest) -> Destination:
-    """Raises InvalidArgument for a destination that this version does not know."""
+    """Raises InvalidField for a destination that this version does not know."""
     found = _DESTINATIONS.get(request.destination)
     if found is None:
         raise _bad("destination", f"{request.destination} is not a known destination")
@@ -85,7 +86,7 @@ def destination(request: pb.PushFeaturesRequest) -> Destination:
 
 
 def best_effort(request: pb.PushFeaturesRequest) -> bool:
-    """Raises InvalidArgument for a mode that this version does not know."""
+    """Raises InvalidField for a mode that this version does not know."""
     found = _BEST_EFFORT.get(request.mode)
     if found is None:
         raise _bad("mode", f"{request.mode} is not a known mode")
@@ -93,7 +94,7 @@ def best_effort(request: pb.PushFeaturesRequest) -> bool:
 
 
 def moment(request: pb.MaterializeRequest, field: str) -> datetime | None:
-    """start_time or end_time; None when unset. Raises InvalidArgument outside of the years 1 to 9999."""
+    """start_time or end_time; None when unset. Raises InvalidField outside of the years 1 to 9999."""
     if not request.HasField(field):  # type: ignore[arg-type]
         return None
     try:
@@ -265,5 +266,7 @@ def _timestamp(found: datetime) -> timestamp_pb2.Timestamp:
     return message
 
 
-def _bad(field: str, what: str) -> InvalidArgument:
-    return InvalidArgument(f"{field} {what}", violations=[FieldViolation(field, what)])
+def _bad(field: str, what: str) -> InvalidField:
+    return InvalidField(
+        f"{field} {what}", metadata={"field": field}, violations=[FieldViolation(field, what)]
+    )

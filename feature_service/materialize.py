@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from feature_service.domain import FeatureView, ViewKind
 from feature_service.planning import Definitions
 from feature_service.ports import MaterializationLog, NewestRows, OnlineStore
-from plumbline.errors import FieldViolation, InvalidArgument
-from plumbline.features.errors import InvalidTimeRange
+from plumbline.errors import FieldViolation
+from plumbline.features.errors import InvalidField, InvalidTimeRange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -65,8 +65,8 @@ class Materialization:
 
         views: by name; none: all with online = true. start None: what became known since the view's last
         materialization, late rows included where the source has a created column; else the view's ttl
-        before end. end None: now. Raises ViewNotFound, InvalidTimeRange, SourceUnreadable, StoreUnavailable,
-        ResourceExhausted, Cancelled.
+        before end. end None: now. Raises ViewNotFound, InvalidField, InvalidTimeRange, SourceUnreadable,
+        StoreUnavailable, ResourceExhausted, Cancelled.
         """
         now = self._now()
         until = end or now
@@ -115,8 +115,9 @@ def _choose(definitions: Definitions, names: Sequence[str]) -> list[FeatureView]
     chosen = [definitions.view(name) for name in dict.fromkeys(names)]
     for view in chosen:
         if view.kind is ViewKind.ON_DEMAND:
-            raise InvalidArgument(
+            raise InvalidField(
                 f"{view.name!r} is an on-demand view: it is computed when read, not materialized",
+                metadata={"field": "views"},
                 violations=[FieldViolation("views", f"{view.name} is an on-demand view")],
             )
     return chosen

@@ -21,10 +21,11 @@ from feature_service.domain import FeatureView, Field, Source, ValueType, ViewKi
 from feature_service.planning import Definitions
 from feature_service.ports import NewRows, OnlineStore
 from feature_service.stores import parquet
-from plumbline.errors import FieldViolation, InvalidArgument, MalformedColumn
+from plumbline.errors import FieldViolation, MalformedColumn
 from plumbline.features.errors import (
     EmptyRequest,
     FeatureNotFound,
+    InvalidField,
     JoinKeyMissing,
     RowRefused,
     SourceUnreadable,
@@ -96,8 +97,8 @@ class Push:
         the present from its key. Offline
         rows are written first and durably, as a part named by request id and content, so a retry adds
         nothing; online, a retry rewrites what is there. When the online write fails, the offline rows stay.
-        Raises ViewNotFound, EmptyRequest, TooManyRows, JoinKeyMissing, MalformedColumn, FeatureNotFound,
-        TypeMismatch, RowRefused (not best_effort), SourceUnreadable, StoreUnavailable.
+        Raises ViewNotFound, InvalidField, EmptyRequest, TooManyRows, JoinKeyMissing, MalformedColumn,
+        FeatureNotFound, TypeMismatch, RowRefused (not best_effort), SourceUnreadable, StoreUnavailable.
         """
         views = _targets(definitions, target)
         self._check_size(rows)
@@ -236,8 +237,9 @@ def _targets(definitions: Definitions, target: str) -> list[FeatureView]:
         return [definitions.view(name) for name in names]
     view = definitions.view(target)
     if view.kind is ViewKind.ON_DEMAND:
-        raise InvalidArgument(
+        raise InvalidField(
             f"{target!r} is an on-demand view: it is computed, not written",
+            metadata={"field": "target"},
             violations=[FieldViolation("target", "is an on-demand view")],
         )
     return [view]

@@ -33,7 +33,11 @@ class FeatureSettings(ServerSettings):
         description="Memory of one historical join; then it spills.",
     )
     join_threads: int = Field(0, ge=0, description="Threads of one historical join; 0: one for each core.")
-    max_joins: int = Field(2, ge=1, description="Historical joins and materializations at once; more wait.")
+    max_joins: int = Field(
+        2,
+        ge=1,
+        description="Historical joins at once; more wait. Materializations run one by one, beside them.",
+    )
     max_spool_bytes: int = Field(
         16 * 1024**3, ge=1024**2, description="Entity rows of one historical read, as Arrow bytes."
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import grpc
 import pyarrow as pa
 import pytest
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from plumbline import wire
 from plumbline.errors import PlumblineError
@@ -19,6 +21,7 @@ from plumbline.features.errors import (
     EntityNotFound,
     FeatureNotFound,
     FeatureServiceNotFound,
+    InvalidField,
     InvalidPageToken,
     JoinKeyMissing,
     OnDemandFailed,
@@ -246,6 +249,55 @@ def test_page_tokens_belong_to_their_list(server: Running) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         server.stub.ListEntities(pb.ListEntitiesRequest(page_token=page.next_page_token))
     assert isinstance(wire.from_rpc_error(caught.value, CLASSES), InvalidPageToken)
+
+
+UNKNOWN: Any = 9  # no enum has it
+
+
+def wrong_header() -> Iterator[pb.GetHistoricalFeaturesRequest]:
+    selection = pb.FeatureSelection(features=pb.FeatureReferences(references=["trips:n"]))
+    yield pb.GetHistoricalFeaturesRequest(
+        header=pb.HistoricalFeaturesHeader(selection=selection, known_at_policy=UNKNOWN)
+    )
+
+
+ONE = pb.FeatureSelection(features=pb.FeatureReferences(references=["world:fuel"]))
+WRONG: list[tuple[str, Callable[[Any], Any]]] = [
+    (
+        "max_age",
+        lambda stub: stub.GetOnlineFeatures(
+            pb.GetOnlineFeaturesRequest(selection=ONE, max_age=duration_pb2.Duration(seconds=-1))
+        ),
+    ),
+    ("page_size", lambda stub: stub.ListFeatureViews(pb.ListFeatureViewsRequest(page_size=5000))),
+    ("page_size", lambda stub: stub.ListEntities(pb.ListEntitiesRequest(page_size=-1))),
+    ("target", lambda stub: stub.PushFeatures(pb.PushFeaturesRequest(target="scaled"))),
+    (
+        "destination",
+        lambda stub: stub.PushFeatures(pb.PushFeaturesRequest(target="trips", destination=UNKNOWN)),
+    ),
+    ("mode", lambda stub: stub.PushFeatures(pb.PushFeaturesRequest(target="trips", mode=UNKNOWN))),
+    ("views", lambda stub: list(stub.Materialize(pb.MaterializeRequest(views=["scaled"])))),
+    (
+        "end_time",
+        lambda stub: list(
+            stub.Materialize(pb.MaterializeRequest(end_time=timestamp_pb2.Timestamp(seconds=2**60)))
+        ),
+    ),
+    ("header.known_at_policy", lambda stub: list(stub.GetHistoricalFeatures(wrong_header()))),
+]
+
+
+@pytest.mark.parametrize(("field", "call"), WRONG)
+def test_a_value_that_a_field_cannot_have_is_told_with_the_field(
+    server: Running, field: str, call: Callable[[Any], Any]
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        call(server.stub)
+    error = wire.from_rpc_error(caught.value, CLASSES)
+    assert isinstance(error, InvalidField)
+    assert error.metadata == {"field": field}
+    assert [item.field for item in error.violations] == [field]
 
 
 def test_a_store_that_is_away_is_unavailable(tmp_path: Any, free_port: int) -> None:

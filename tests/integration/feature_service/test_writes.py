@@ -15,12 +15,13 @@ import pytest
 from feature_service.app import build
 from feature_service.feast_apply import apply
 from plumbline import wire
-from plumbline.errors import InvalidArgument, MalformedColumn, PlumblineError
+from plumbline.errors import MalformedColumn, PlumblineError
 from plumbline.features.client import FeatureClient
 from plumbline.features.errors import (
     CLASSES,
     EmptyRequest,
     FeatureNotFound,
+    InvalidField,
     InvalidTimeRange,
     JoinKeyMissing,
     RowRefused,
@@ -144,7 +145,7 @@ def test_an_integer_out_of_range_is_a_fault_of_its_row(server: Running) -> None:
 
 BAD: list[tuple[str, dict[str, Any], type[PlumblineError]]] = [
     ("nope", trip(1, ago(1)), ViewNotFound),
-    ("scaled", trip(1, ago(1)), InvalidArgument),
+    ("scaled", trip(1, ago(1)), InvalidField),
     ("trips", {}, EmptyRequest),
     ("trips", {"event_timestamp": [ago(1)], "n": [1], "rate": [1.0], "tag": ["a"]}, JoinKeyMissing),
     ("trips", {"driver_id": [1], "event_timestamp": [ago(1)], "n": [1]}, MalformedColumn),
