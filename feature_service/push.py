@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from plumbline.features.errors import (
     FeatureNotFound,
     InvalidField,
     JoinKeyMissing,
+    RequestIdReused,
     RowRefused,
     SourceUnreadable,
     TooManyRows,
@@ -79,6 +81,7 @@ class Push:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store, self._max_rows, self._max_skew, self._now = store, max_rows, max_skew, now
+        self._turns = threading.Lock()
 
     def push(
         self,
@@ -97,8 +100,14 @@ class Push:
         the present from its key. Offline
         rows are written first and durably, as a part named by request id and content, so a retry adds
         nothing; online, a retry rewrites what is there. When the online write fails, the offline rows stay.
+
+        Of rows that agree in keys and event time, the one with the greatest created time counts, then
+        the one pushed last; within one push, a row that agrees with an earlier one in all of them is refused.
+        The online store keeps no created times: there the row pushed last counts, whatever its created
+        time. Pushes of this process take turns, so that both stores see them in one order.
         Raises ViewNotFound, InvalidField, EmptyRequest, TooManyRows, JoinKeyMissing, MalformedColumn,
-        FeatureNotFound, TypeMismatch, RowRefused (not best_effort), SourceUnreadable, StoreUnavailable.
+        FeatureNotFound, TypeMismatch, RowRefused (not best_effort), RequestIdReused,
+        SourceUnreadable, StoreUnavailable.
         """
         views = _targets(definitions, target)
         self._check_size(rows)
@@ -111,14 +120,25 @@ class Push:
         keep = np.ones(rows.num_rows, bool)
         keep[[item.row for item in refused]] = False
         if keep.any():
+            self._write(checked, keep, rows, destination, request_id)
+        return Pushed(int(keep.sum()), tuple(refused), tuple(view.name for view in views))
+
+    def _write(
+        self,
+        checked: list[_Checked],
+        keep: npt.NDArray[np.bool_],
+        rows: pa.Table,
+        destination: Destination,
+        request_id: str,
+    ) -> None:
+        with self._turns:
             if destination is not Destination.ONLINE:
-                name = _part_name(request_id, rows)
+                identity, digest = _identity(request_id), _digest(rows)
                 for source, table in _by_source(checked, keep).values():
-                    _append(source, table, name)
+                    _append(source, table, request_id, (identity, digest))
             if destination is not Destination.OFFLINE:
                 for item in checked:
                     self._store.write(item.view, item.new_rows(keep))
-        return Pushed(int(keep.sum()), tuple(refused), tuple(view.name for view in views))
 
     def _check_size(self, rows: pa.Table) -> None:
         if not rows.num_rows:
@@ -165,6 +185,7 @@ class _Checked:
             self.created = created.fill_null(pa.scalar(now, TIMESTAMP))
         elif self._created_name:
             self.created = pa.array([now] * rows.num_rows, TIMESTAMP)
+        self._refuse_repeated()
 
     def column_names(self) -> set[str]:
         """The columns the view takes."""
@@ -220,6 +241,18 @@ class _Checked:
     def _refuse_after(self, latest: datetime, times: pa.Array, column: str) -> None:
         early = pc.greater(times, pa.scalar(latest, TIMESTAMP)).fill_null(False)
         self._refuse(early, column, f"{column} lies in the future: after {latest.isoformat()}")
+
+    def _refuse_repeated(self) -> None:
+        """Refuses rows that no rule could put in order: nothing says which of them counts."""
+        named = [*self.keys.values(), self.event, *([] if self.created is None else [self.created])]
+        codes = [
+            array.dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False) for array in named
+        ]
+        _, first, same = np.unique(np.stack(codes), axis=1, return_index=True, return_inverse=True)
+        earliest = first[same.reshape(-1)]
+        for row in np.flatnonzero(earliest != np.arange(len(earliest))).tolist():
+            reason = f"row {earliest[row]} of this push has the same keys, event and created time"
+            self.refusals.setdefault(row, Refusal(row, self._event_name, reason))
 
     def _refuse(self, mask: pa.Array, column: str, reason: str) -> None:
         for row in np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist():
@@ -296,9 +329,14 @@ def _by_source(checked: list[_Checked], keep: npt.NDArray[np.bool_]) -> dict[str
     return {path: (sources[path], pa.table(found).filter(mask)) for path, found in columns.items()}
 
 
-def _append(source: Source, table: pa.Table, name: str) -> None:
+def _append(source: Source, table: pa.Table, request_id: str, name: tuple[str, str]) -> None:
     try:
-        parquet.append(source.path, _as_before(source, table), name)
+        parquet.append(source.path, _as_before(source, table), *name)
+    except parquet.OtherRowsError as error:
+        raise RequestIdReused(
+            f"the request id {request_id!r} was used to push other rows to {source.name}; use a new one",
+            metadata={"request_id": request_id},
+        ) from error
     except (OSError, ValueError) as error:
         raise SourceUnreadable(
             f"cannot append to the source {source.name}: {error}", metadata={"view": source.name}
@@ -326,13 +364,15 @@ def _as_before(source: Source, table: pa.Table) -> pa.Table:
     return table
 
 
-def _part_name(request_id: str, rows: pa.Table) -> str:
-    digest = hashlib.sha256((request_id or uuid.uuid4().hex).encode())
+def _identity(request_id: str) -> str:
+    return hashlib.sha256((request_id or uuid.uuid4().hex).encode()).hexdigest()[:32]
+
+
+def _digest(rows: pa.Table) -> str:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
-    digest.update(sink.getvalue())
-    return digest.hexdigest()[:32]
+    return hashlib.sha256(sink.getvalue()).hexdigest()[:32]
 
 
 def _view_name(source: Source, column: str | None) -> str:

@@ -232,8 +232,9 @@ class AsofOfflineStore(OfflineStore):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-        name = hashlib.sha256(sink.getvalue()).hexdigest()[:32]
-        parquet.append(FileSource.get_uri_for_file_path(config.repo_path, source.path), table, name)
+        digest = hashlib.sha256(sink.getvalue()).hexdigest()[:32]
+        path = FileSource.get_uri_for_file_path(config.repo_path, source.path)
+        parquet.append(path, table, digest, digest)
         if progress:
             progress(table.num_rows)
 

@@ -4,7 +4,8 @@ For an entity row at time T and a view with a ttl, the join gives the feature ro
   1. of the same join keys (a null key matches nothing),
   2. with event time ≤ T and, under CREATED_BY_THEN, created ≤ T (a row without a created time counts
      from its event time),
-  3. greatest by (event time, created, feature values in the order of the view's schema), nulls least,
+  3. greatest by (event time, created, the order in which rows were pushed, feature values in the order of
+     the view's schema), nulls least,
   4. and gives nothing when that row's event time is < T − ttl.
 
 A row is known from known = max(event, created) on. Rows get a rank in the order of (3); the running
@@ -25,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from feature_service.domain import KnownAt, ValueType
+from feature_service.stores.parquet import PART_NAME
 
 _SQL_TYPES = {
     ValueType.DOUBLE: "DOUBLE",
@@ -39,6 +41,7 @@ _SQL_TYPES = {
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER")
 _WIDE = ("UBIGINT", "UHUGEINT")
 _FLOATS = ("FLOAT", "DOUBLE")
+_FILE = "plumbline file"
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,15 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def relation(rows: ParquetRows) -> str:
-    """The FROM item that reads the files."""
-    return f"read_parquet([{', '.join(map(literal, rows.files))}], union_by_name=true)"
+def relation(rows: ParquetRows, *, with_part: bool = False) -> str:
+    """The FROM item that reads the files. with_part: with a column more, for `part`."""
+    part = f", filename={literal(_FILE)}" if with_part else ""
+    return f"read_parquet([{', '.join(map(literal, rows.files))}], union_by_name=true{part})"
+
+
+def part() -> str:
+    """An expression that is greater for rows pushed later; rows that were not pushed come first."""
+    return f"regexp_extract({ident(_FILE)}, {literal('/' + PART_NAME)}, 1)"
 
 
 def describe(rows: ParquetRows) -> str:
@@ -154,7 +163,7 @@ def load(
     keys_from: str | None = None,
     known_at: KnownAt = KnownAt.CREATED_BY_THEN,
 ) -> str:
-    """Creates the table src(k0…, ev, cr, known, f0…[, t0…]) with the rows that can matter.
+    """Creates the table src(k0…, ev, cr, known, f0…[, t0…, part]) with the rows that can matter.
 
     types: DuckDB type of each source column. where: further conditions over those names.
     keys_from: a table whose k0… are the only keys that matter.
@@ -172,6 +181,8 @@ def load(
             f"{typed(ident(item.column), types[item.column], item.type, item.column)} AS {prefix}{i}"
             for i, item in enumerate(wanted)
         ]
+    if tie_break:
+        columns.append(f"{part()} AS part")
     conditions = ["ev IS NOT NULL", *(f"k{i} IS NOT NULL" for i in range(len(view.keys))), *where]
     keys = key_list(view)
     semi = (
@@ -182,7 +193,7 @@ def load(
     )
     return (
         f"CREATE OR REPLACE TEMP TABLE src AS SELECT s.* FROM (SELECT {', '.join(columns)} "
-        f"FROM {relation(view.rows)}) AS s{semi} WHERE {' AND '.join(conditions)}"
+        f"FROM {relation(view.rows, with_part=tie_break)}) AS s{semi} WHERE {' AND '.join(conditions)}"
     )
 
 
@@ -196,7 +207,7 @@ def rank(view: SourceView, *, tie_break: bool) -> str:
     """Creates ranked(k0…, known, rid, rank) from src."""
     order = ["ev", "cr NULLS FIRST"]
     if tie_break:
-        order += [f"t{i} NULLS FIRST" for i in range(len(view.tie_break))]
+        order += ["part", *(f"t{i} NULLS FIRST" for i in range(len(view.tie_break)))]
     selected = ", ".join([*key_list(view), "known", "rowid AS rid"])
     return (
         f"CREATE OR REPLACE TEMP TABLE ranked AS SELECT {selected}, "
@@ -233,7 +244,7 @@ def newest(view: SourceView, *, tie_break: bool) -> str:
     """Query for the greatest row of each key in src, as (k0…, ev, cr, f0…)."""
     order = ["ev DESC", "cr DESC NULLS LAST"]
     if tie_break:
-        order += [f"t{i} DESC NULLS LAST" for i in range(len(view.tie_break))]
+        order += ["part DESC", *(f"t{i} DESC NULLS LAST" for i in range(len(view.tie_break)))]
     partition = f"PARTITION BY {', '.join(key_list(view))} " if view.keys else ""
     return (
         f"SELECT {', '.join(row_columns(view))} FROM src "
@@ -284,8 +295,15 @@ def pull(
         return f"{query} WHERE {' AND '.join(conditions)} ORDER BY {event}"
     conditions += [f"{ident(key)} IS NOT NULL" for key in keys]
     partition = f"PARTITION BY {', '.join(map(ident, keys))} " if keys else ""
-    order = [f"{event} DESC", *(f"{ident(name)} DESC NULLS LAST" for name in (*times[1:], *columns))]
+    order = [
+        f"{event} DESC",
+        *(f"{ident(name)} DESC NULLS LAST" for name in times[1:]),
+        f"{ident(_FILE)} DESC",
+        *(f"{ident(name)} DESC NULLS LAST" for name in columns),
+    ]
+    selected.append(f"{part()} AS {ident(_FILE)}")
     return (
-        f"{query} WHERE {' AND '.join(conditions)} "
+        f"SELECT * EXCLUDE ({ident(_FILE)}) FROM (SELECT {', '.join(selected)} "
+        f"FROM {relation(rows, with_part=True)}) WHERE {' AND '.join(conditions)} "
         f"QUALIFY row_number() OVER ({partition}ORDER BY {', '.join(order)}) = 1"
     )

@@ -3,16 +3,30 @@
 A source is one file or a folder. Rows are never written into a file that exists: an append adds a file,
 written beside its place and moved there whole, so that a reader sees all of its rows or none. Parts
 of a folder lie in the folder; parts of the single file `x.parquet` lie in the folder `x.parquet.d`.
+
+A part is named `pushed-SEQUENCE-IDENTITY-DIGEST.parquet`: its number among the parts of its folder (so that
+of rows which agree in everything else, those added last can be told), who added it, and what was added.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+#: The name of a part; group 1 is its number. Understood by Python and by DuckDB.
+PART_NAME = r"pushed-([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{32})\.parquet$"
+
+
+class OtherRowsError(Exception):
+    """A part of the same identity holds other rows."""
 
 
 def is_remote(path: str) -> bool:
@@ -38,20 +52,47 @@ def files_of(path: str) -> tuple[str, ...]:
     raise FileNotFoundError(f"no such file or folder: {main}")
 
 
-def append(path: str, rows: pa.Table, name: str) -> bool:
-    """Adds rows durably as the part `name`; False when that part is there already (nothing is written).
+def append(path: str, rows: pa.Table, identity: str, digest: str) -> bool:
+    """Adds rows durably as a part; False when that part is there already (nothing is written).
 
-    Raises OSError when the folder cannot be written, ValueError for a remote source.
+    identity: 32 hex digits, of the request that adds. digest: 32 hex digits, of what it adds. Appends
+    to one source take turns, those of other processes of this machine too. Raises OtherRowsError when the
+    identity added something else, OSError when the folder cannot be written, ValueError for a remote source.
     """
     if is_remote(path):
         raise ValueError(f"cannot append to {path}: only local files and folders can be appended to")
     main = Path(path.removeprefix("file://"))
     folder = main if main.is_dir() or main.suffix != ".parquet" else _parts_folder(main)
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"part-{name}.parquet"
-    if target.exists():
-        return False
-    handle, temporary = tempfile.mkstemp(prefix=".part-", suffix=".tmp", dir=folder)
+    with _locked(folder) as directory:
+        last = 0
+        for part in os.listdir(folder):
+            found = re.match(PART_NAME, part)
+            if found is None:
+                continue
+            if found[2] == identity:
+                if found[3] != digest:
+                    raise OtherRowsError(f"{part} was added by the same request with other rows")
+                return False
+            last = max(last, int(found[1]))
+        _write(folder / f"pushed-{last + 1:020d}-{identity}-{digest}.parquet", rows)
+        os.fsync(directory)
+    return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """Keeps other writers away from a folder; gives its descriptor."""
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _write(target: Path, rows: pa.Table) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=".part-", suffix=".tmp", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as sink:
             pq.write_table(rows, sink)
@@ -61,12 +102,6 @@ def append(path: str, rows: pa.Table, name: str) -> bool:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-    return True
 
 
 def _parts_folder(main: Path) -> Path:

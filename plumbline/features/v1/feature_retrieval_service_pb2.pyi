@@ -447,7 +447,10 @@ class PushFeaturesRequest(_message.Message):
     destination: Global___PushDestination.ValueType
     mode: Global___PushMode.ValueType
     request_id: _builtins.str
-    """A retry with the same id and rows writes nothing twice."""
+    """A retry with the same id and rows adds nothing offline, and online rewrites what it wrote. The same
+    id with other rows is REQUEST_ID_REUSED where rows go offline; of requests that go online only, ids
+    are not kept. Empty: every request is a new one.
+    """
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[_column_pb2.Column]:
         """Join keys, features, the event-timestamp column and, where the source has one, the
@@ -480,6 +483,9 @@ class PushFeaturesResponse(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     VIEWS_FIELD_NUMBER: _builtins.int
     rows_written: _builtins.int
+    """Rows accepted. One older than the row that is stored online counts too, though it is written offline
+    only.
+    """
     @_builtins.property
     def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedRow]: ...
     @_builtins.property

@@ -118,6 +118,10 @@ class FeatureRetrievalServiceServicer(object):
 
     def PushFeatures(self, request, context):
         """Writes rows to the online store, the offline store, or both. At most 50,000 rows a request.
+
+        Of rows that agree in keys and event time, the one with the greatest created time counts, then the
+        one pushed last. Within one request, a row that agrees with an earlier one in all three is
+        refused. The online store keeps no created times: there, the row pushed last counts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

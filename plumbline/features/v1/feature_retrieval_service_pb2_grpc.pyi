@@ -47,7 +47,12 @@ class FeatureRetrievalServiceStub:
     feature added, then a summary. Messages are at most 4 MiB in either direction.
     """
     PushFeatures: _grpc.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.PushFeaturesRequest, _feature_retrieval_service_pb2.PushFeaturesResponse]
-    """Writes rows to the online store, the offline store, or both. At most 50,000 rows a request."""
+    """Writes rows to the online store, the offline store, or both. At most 50,000 rows a request.
+
+    Of rows that agree in keys and event time, the one with the greatest created time counts, then the
+    one pushed last. Within one request, a row that agrees with an earlier one in all three is
+    refused. The online store keeps no created times: there, the row pushed last counts.
+    """
     Materialize: _grpc.UnaryStreamMultiCallable[_feature_retrieval_service_pb2.MaterializeRequest, _feature_retrieval_service_pb2.MaterializeResponse]
     """Brings the newest offline rows into the online store, telling progress view by view."""
     ListFeatureServices: _grpc.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.ListFeatureServicesRequest, _feature_retrieval_service_pb2.ListFeatureServicesResponse]
@@ -75,7 +80,12 @@ class FeatureRetrievalServiceAsyncStub(FeatureRetrievalServiceStub):
     feature added, then a summary. Messages are at most 4 MiB in either direction.
     """
     PushFeatures: _aio.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.PushFeaturesRequest, _feature_retrieval_service_pb2.PushFeaturesResponse]  # type: ignore[assignment]
-    """Writes rows to the online store, the offline store, or both. At most 50,000 rows a request."""
+    """Writes rows to the online store, the offline store, or both. At most 50,000 rows a request.
+
+    Of rows that agree in keys and event time, the one with the greatest created time counts, then the
+    one pushed last. Within one request, a row that agrees with an earlier one in all three is
+    refused. The online store keeps no created times: there, the row pushed last counts.
+    """
     Materialize: _aio.UnaryStreamMultiCallable[_feature_retrieval_service_pb2.MaterializeRequest, _feature_retrieval_service_pb2.MaterializeResponse]  # type: ignore[assignment]
     """Brings the newest offline rows into the online store, telling progress view by view."""
     ListFeatureServices: _aio.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.ListFeatureServicesRequest, _feature_retrieval_service_pb2.ListFeatureServicesResponse]  # type: ignore[assignment]
@@ -118,7 +128,12 @@ class FeatureRetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feature_retrieval_service_pb2.PushFeaturesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feature_retrieval_service_pb2.PushFeaturesResponse, _abc.Awaitable[_feature_retrieval_service_pb2.PushFeaturesResponse]]:
-        """Writes rows to the online store, the offline store, or both. At most 50,000 rows a request."""
+        """Writes rows to the online store, the offline store, or both. At most 50,000 rows a request.
+
+        Of rows that agree in keys and event time, the one with the greatest created time counts, then the
+        one pushed last. Within one request, a row that agrees with an earlier one in all three is
+        refused. The online store keeps no created times: there, the row pushed last counts.
+        """
 
     @_abc_1.abstractmethod
     def Materialize(

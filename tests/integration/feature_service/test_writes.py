@@ -24,6 +24,7 @@ from plumbline.features.errors import (
     InvalidField,
     InvalidTimeRange,
     JoinKeyMissing,
+    RequestIdReused,
     RowRefused,
     TooManyRows,
     TypeMismatch,
@@ -101,6 +102,38 @@ def test_a_retry_writes_nothing_twice(server: Running, key: int) -> None:
     for _ in range(2):
         server.client.push("trips", trip(key, ago(0.1)), request_id=f"retry-{key}")
     assert len(set(parts.glob("*.parquet")) - before) == 1
+
+
+def test_a_request_id_is_for_the_same_rows_only(server: Running, key: int) -> None:
+    server.client.push("trips", trip(key, ago(0.1)), request_id=f"reused-{key}")
+    with pytest.raises(RequestIdReused) as caught:
+        server.client.push("trips", trip(key, ago(0.1), 2), request_id=f"reused-{key}")
+    assert caught.value.metadata == {"request_id": f"reused-{key}"}
+    assert online(server, key) == 1
+
+
+def test_corrections_count_online_as_they_do_offline(server: Running, key: int) -> None:
+    """Of rows that agree in keys and times the one pushed last counts, not the one with greater values."""
+    at = ago(0.1)
+    for n in (5, 9, 2):
+        server.client.push("trips", trip(key, at, n, created=at))
+    assert (online(server, key), offline(server, key, at)) == (2, 2)
+    list(server.client.materialize(["trips"], start=ago(1000)))
+    assert online(server, key) == 2
+
+
+def test_rows_of_one_push_that_nothing_tells_apart_are_refused(server: Running, key: int) -> None:
+    at = ago(0.1)
+    rows = trip([key, key, key, key + 1], [at, at, ago(0.2), at], [5, 2, 3, 4], rate=[1.0] * 4, tag=["a"] * 4)
+    with pytest.raises(RowRefused, match="row 0 of this push has the same keys"):
+        server.client.push("trips", rows)
+    reply = server.client.push("trips", rows, mode=BEST_EFFORT)
+    assert [(item.row, item.column) for item in reply.refused] == [(1, "event_timestamp")]
+    assert (online(server, key), online(server, key + 1)) == (5, 4)
+    # A correction that says when it was made is another row.
+    rows |= {"created": [at, ago(0.05), at, at]}
+    assert server.client.push("trips", rows).rows_written == 4
+    assert (online(server, key), offline(server, key, ago(0.04))) == (2, 2)
 
 
 def test_one_bad_row_refuses_all(server: Running, key: int) -> None:
