@@ -150,9 +150,14 @@ def _prepare(config: RepoConfig, timeout: float) -> str:
         if hasattr(options, "skip_dedup"):
             options.skip_dedup = True  # the guard here compares; Redis's own drops corrections
         address = ",".join(part for part in options.connection_string.split(",") if "=" not in part)
-        for name in ("socket_timeout", "socket_connect_timeout"):
+        wanted = {"socket_timeout": str(timeout), "socket_connect_timeout": str(timeout)}
+        if str(getattr(options, "redis_type", "redis")) in ("redis", "RedisType.redis"):
+            # The client would try again for longer than a read waits, and so hide what is wrong. A connection
+            # that a restart of the store closed is made anew without it.
+            wanted["retry"] = "null"
+        for name, value in wanted.items():
             if f"{name}=" not in options.connection_string:
-                options.connection_string += f",{name}={timeout}"
+                options.connection_string += f",{name}={value}"
         return f"{kind}://{address}"
     if hasattr(options, "path"):
         path = Path(config.repo_path or ".") / options.path
