@@ -235,13 +235,15 @@ def _read_entities(spool: Path) -> pa.Table:
             table = pa.ipc.open_stream(source).read_all()
         # In full: offsets and indices that point outside their buffers would end the process later.
         table.validate(full=True)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        names = table.column_names
+    # Bytes that are wrong can also ask for any amount of memory, and name columns in what is no UTF-8.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise malformed(f"the entity rows are not an Arrow IPC stream: {error}") from error
     if not complete:
         raise malformed(
             "the Arrow IPC stream of the entity rows is cut short: its end-of-stream mark is missing"
         )
-    repeated = [name for name in table.column_names if table.column_names.count(name) > 1]
+    repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise malformed(f"the entity rows have the column {repeated[0]!r} more than once", repeated[0])
     return table

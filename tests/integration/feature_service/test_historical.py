@@ -243,6 +243,7 @@ CODED = rows(
         lying(LONG, int32s(0, 77, 165), int32s(0, -77, 165)),
         lying(CODED, int32s(0, 1, 1, 0), int32s(0, 2**30, 1, 0)),
         lying(LONG, b"a" * 77, b"\xff" * 77),
+        lying(LONG.rename_columns(["driver_id", "event_timestamp", "remark"]), b"remark", b"\xffemark"),
     ],
 )
 def test_arrow_bytes_that_point_outside_of_themselves_are_refused(server: Running, data: bytes) -> None:
