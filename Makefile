@@ -44,7 +44,7 @@ train: setup ## run the trainer on the flights example against the running stack
 	@$(PY) -m deploy.local.stack run $(PY) -m trainer --config examples/flights/training.yaml
 
 ## Checks
-.PHONY: test check format lint types imports protos protos-check lock
+.PHONY: test check format lint types imports protos protos-check lock bench-lock
 test: check ## every check and every test
 	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
 
@@ -72,8 +72,14 @@ protos-check: setup
 	@sh protos/check.sh
 	@echo "contracts   ok"
 
+bench-%: setup
+	@$(PY) -m benchmarks.$(subst -,_,$*)
+
+bench-lock: setup ## resolve the peers' environments anew
+	@for n in benchmarks/peers/*.in; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade $$n -o $${n%.in}.txt; done
+
 lock: setup ## resolve pyproject.toml anew into requirements.lock
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --all-extras --no-header --upgrade pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --extra all --no-header --upgrade pyproject.toml -o requirements.lock
 
 ## Containers
 .PHONY: bento container

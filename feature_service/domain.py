@@ -54,6 +54,7 @@ class FeatureStatus:
     NULL_VALUE = 2
     NOT_FOUND = 3
     OUTSIDE_MAX_AGE = 4
+    UNAVAILABLE = 5
 
 
 class KnownAt(StrEnum):

@@ -68,6 +68,58 @@ class OnlineStore(Protocol):
         """
 
 
+#: What to look up: for each view, its prefix (`packed.keys.view_prefix`) and n entity keys in the bytes of
+#: Feast's serialization, version 3. Views of one request often share one list of entity keys.
+RowReads = Sequence[tuple[bytes, Sequence[bytes]]]
+
+
+class RowStore(Protocol):
+    """Packed rows by (view, entity key): what an embedded or a remote key-value store has to do for the
+    packed online store. What a row says is `packed.layout`'s business; a store looks at the header only.
+
+    All methods may be called from several threads at once. All raise StoreUnavailable when the store cannot
+    be reached, and StorageFull when it has no room.
+    """
+
+    #: Where the store is, for people; without passwords.
+    address: str
+    #: Whether `get` is a matter of microseconds and may run on an event loop.
+    local: bool
+
+    def get(self, reads: RowReads) -> list[list[bytes | None]]:
+        """For each view the rows of its keys, in their order; None where nothing is stored."""
+
+    async def get_async(self, reads: RowReads) -> list[list[bytes | None]]:
+        """As `get`, for an event loop. A cancelled call leaves the store's connections fit for use."""
+
+    def put(self, view: bytes, rows: Sequence[tuple[bytes, bytes]], ttl_micros: int | None) -> int:
+        """Writes (entity key, row) pairs; returns how many were written.
+
+        A row replaces the stored one only if its (event, created) time, as its header has it, is not
+        less; among the rows of one key in one call likewise, in their order. The comparison and the write
+        are one step for all writers, those of other processes and machines too. ttl_micros: of the view;
+        the store may drop a row once it is older than that and the store's own retention.
+        """
+
+    def drop(self, view: bytes) -> None:
+        """Removes all rows of a view."""
+
+    def sweep(self, view: bytes, before_micros: int) -> int:
+        """Removes rows with event time < before_micros, in steps that keep no writer waiting for long.
+
+        Returns the number removed; 0 for a store that expires rows by itself.
+        """
+
+    def note(self, name: str) -> bytes | None:
+        """A note kept beside the rows: schemas of old rows, checkpoints of materializations."""
+
+    def set_note(self, name: str, value: bytes | None) -> None:
+        """Keeps a note durably; None removes it."""
+
+    def close(self) -> None:
+        """Gives back what is held. Calls after it are errors."""
+
+
 class OnDemandViews(Protocol):
     """Runs the transformations of on-demand views."""
 

@@ -24,6 +24,25 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _MatrixType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MatrixTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MatrixType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MATRIX_TYPE_UNSPECIFIED: _MatrixType.ValueType  # 0
+    """MATRIX_TYPE_FLOAT64."""
+    MATRIX_TYPE_FLOAT64: _MatrixType.ValueType  # 1
+    MATRIX_TYPE_FLOAT32: _MatrixType.ValueType  # 2
+
+class MatrixType(_MatrixType, metaclass=_MatrixTypeEnumTypeWrapper): ...
+
+MATRIX_TYPE_UNSPECIFIED: MatrixType.ValueType  # 0
+"""MATRIX_TYPE_FLOAT64."""
+MATRIX_TYPE_FLOAT64: MatrixType.ValueType  # 1
+MATRIX_TYPE_FLOAT32: MatrixType.ValueType  # 2
+Global___MatrixType: _TypeAlias = MatrixType  # noqa: Y015
+
 class _KnownAtPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -156,10 +175,16 @@ class GetOnlineFeaturesRequest(_message.Message):
     FULL_FEATURE_NAMES_FIELD_NUMBER: _builtins.int
     MAX_AGE_FIELD_NUMBER: _builtins.int
     EXPECTED_DEFINITION_DIGEST_FIELD_NUMBER: _builtins.int
+    DEFAULTS_FIELD_NUMBER: _builtins.int
+    ALLOW_PARTIAL_FIELD_NUMBER: _builtins.int
     full_feature_names: _builtins.bool
     """"view__feature" instead of "feature" in the reply."""
     expected_definition_digest: _builtins.str
     """When set, the request fails with DEFINITION_CHANGED unless it is answered under this digest."""
+    allow_partial: _builtins.bool
+    """What the store does not answer in time is UNAVAILABLE in its cells, instead of the whole request
+    being STORE_UNAVAILABLE.
+    """
     @_builtins.property
     def selection(self) -> Global___FeatureSelection: ...
     @_builtins.property
@@ -176,6 +201,12 @@ class GetOnlineFeaturesRequest(_message.Message):
     def max_age(self) -> _duration_pb2.Duration:
         """Rows older than this are OUTSIDE_MAX_AGE, on top of each view's own ttl. Unset: the ttl alone."""
 
+    @_builtins.property
+    def defaults(self) -> _containers.RepeatedCompositeFieldContainer[_column_pb2.Column]:
+        """Values for cells that are not PRESENT: columns of one row each, named as in the reply. The statuses
+        stay what they are. INVALID_FIELD for a name the reply does not have.
+        """
+
     def __init__(
         self,
         *,
@@ -185,10 +216,12 @@ class GetOnlineFeaturesRequest(_message.Message):
         full_feature_names: _builtins.bool = ...,
         max_age: _duration_pb2.Duration | None = ...,
         expected_definition_digest: _builtins.str = ...,
+        defaults: _abc.Iterable[_column_pb2.Column] | None = ...,
+        allow_partial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entities", b"entities", "expected_definition_digest", b"expected_definition_digest", "full_feature_names", b"full_feature_names", "max_age", b"max_age", "request_data", b"request_data", "selection", b"selection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_partial", b"allow_partial", "defaults", b"defaults", "entities", b"entities", "expected_definition_digest", b"expected_definition_digest", "full_feature_names", b"full_feature_names", "max_age", b"max_age", "request_data", b"request_data", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,6 +235,7 @@ class GetOnlineFeaturesResponse(_message.Message):
     VIEW_EVENT_TIMES_FIELD_NUMBER: _builtins.int
     DEFINITION_DIGEST_FIELD_NUMBER: _builtins.int
     ROW_COUNT_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
     definition_digest: _builtins.str
     """The digest of the definitions that answered."""
     row_count: _builtins.int
@@ -213,6 +247,10 @@ class GetOnlineFeaturesResponse(_message.Message):
     def view_event_times(self) -> _containers.RepeatedCompositeFieldContainer[_feature_column_pb2.ViewEventTimes]:
         """One per view read; on-demand views have none."""
 
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """The moment that was now for ttl and max_age."""
+
     def __init__(
         self,
         *,
@@ -220,14 +258,111 @@ class GetOnlineFeaturesResponse(_message.Message):
         view_event_times: _abc.Iterable[_feature_column_pb2.ViewEventTimes] | None = ...,
         definition_digest: _builtins.str = ...,
         row_count: _builtins.int = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition_digest", b"definition_digest", "features", b"features", "row_count", b"row_count", "view_event_times", b"view_event_times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition_digest", b"definition_digest", "features", b"features", "read_time", b"read_time", "row_count", b"row_count", "view_event_times", b"view_event_times"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetOnlineFeaturesResponse: _TypeAlias = GetOnlineFeaturesResponse  # noqa: Y015
+
+@_typing.final
+class GetFeatureMatrixRequest(_message.Message):
+    """The fields that GetOnlineFeaturesRequest has too mean what they mean there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELECTION_FIELD_NUMBER: _builtins.int
+    ENTITIES_FIELD_NUMBER: _builtins.int
+    REQUEST_DATA_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
+    EXPECTED_DEFINITION_DIGEST_FIELD_NUMBER: _builtins.int
+    DEFAULTS_FIELD_NUMBER: _builtins.int
+    ALLOW_PARTIAL_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    expected_definition_digest: _builtins.str
+    allow_partial: _builtins.bool
+    type: Global___MatrixType.ValueType
+    @_builtins.property
+    def selection(self) -> Global___FeatureSelection: ...
+    @_builtins.property
+    def entities(self) -> _containers.RepeatedCompositeFieldContainer[_column_pb2.Column]: ...
+    @_builtins.property
+    def request_data(self) -> _containers.RepeatedCompositeFieldContainer[_column_pb2.Column]: ...
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def defaults(self) -> _containers.RepeatedCompositeFieldContainer[_column_pb2.Column]: ...
+    def __init__(
+        self,
+        *,
+        selection: Global___FeatureSelection | None = ...,
+        entities: _abc.Iterable[_column_pb2.Column] | None = ...,
+        request_data: _abc.Iterable[_column_pb2.Column] | None = ...,
+        max_age: _duration_pb2.Duration | None = ...,
+        expected_definition_digest: _builtins.str = ...,
+        defaults: _abc.Iterable[_column_pb2.Column] | None = ...,
+        allow_partial: _builtins.bool = ...,
+        type: Global___MatrixType.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age", "selection", b"selection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_partial", b"allow_partial", "defaults", b"defaults", "entities", b"entities", "expected_definition_digest", b"expected_definition_digest", "max_age", b"max_age", "request_data", b"request_data", "selection", b"selection", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFeatureMatrixRequest: _TypeAlias = GetFeatureMatrixRequest  # noqa: Y015
+
+@_typing.final
+class GetFeatureMatrixResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    STATUSES_FIELD_NUMBER: _builtins.int
+    VIEW_EVENT_TIMES_FIELD_NUMBER: _builtins.int
+    DEFINITION_DIGEST_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    values: _builtins.bytes
+    """row_count × len(names) numbers, row by row, little-endian, of the type asked for. NaN where the
+    status is not PRESENT and no default was given. A bool is 0 or 1, a timestamp its microseconds.
+    float64 holds integers exactly up to 2^53, float32 up to 2^24.
+    """
+    row_count: _builtins.int
+    statuses: _builtins.bytes
+    """One FeatureStatus number a cell, in the order of values; empty when all are PRESENT."""
+    definition_digest: _builtins.str
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of the columns, as in GetOnlineFeaturesResponse without full_feature_names ("view__feature" for
+        those that would be called alike).
+        """
+
+    @_builtins.property
+    def view_event_times(self) -> _containers.RepeatedCompositeFieldContainer[_feature_column_pb2.ViewEventTimes]: ...
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        values: _builtins.bytes = ...,
+        row_count: _builtins.int = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        statuses: _builtins.bytes = ...,
+        view_event_times: _abc.Iterable[_feature_column_pb2.ViewEventTimes] | None = ...,
+        definition_digest: _builtins.str = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition_digest", b"definition_digest", "names", b"names", "read_time", b"read_time", "row_count", b"row_count", "statuses", b"statuses", "values", b"values", "view_event_times", b"view_event_times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFeatureMatrixResponse: _TypeAlias = GetFeatureMatrixResponse  # noqa: Y015
 
 @_typing.final
 class GetHistoricalFeaturesRequest(_message.Message):
@@ -268,6 +403,8 @@ class HistoricalFeaturesHeader(_message.Message):
     FULL_FEATURE_NAMES_FIELD_NUMBER: _builtins.int
     KNOWN_AT_POLICY_FIELD_NUMBER: _builtins.int
     EXPECTED_DEFINITION_DIGEST_FIELD_NUMBER: _builtins.int
+    ENTITY_ROWS_URI_FIELD_NUMBER: _builtins.int
+    RESULT_URI_FIELD_NUMBER: _builtins.int
     event_timestamp_column: _builtins.str
     """The column of the entity rows that says when each is scored; default "event_timestamp". Zone-aware
     of any zone and resolution, or naive and then UTC. Null is MALFORMED_ENTITY_ROWS.
@@ -276,6 +413,14 @@ class HistoricalFeaturesHeader(_message.Message):
     known_at_policy: Global___KnownAtPolicy.ValueType
     expected_definition_digest: _builtins.str
     """When set, the request fails with DEFINITION_CHANGED unless it is answered under this digest."""
+    entity_rows_uri: _builtins.str
+    """Entity rows from Parquet (a file, a folder or s3://…) instead of from messages. It must lie below one
+    of the server's data roots (PLUMBLINE_FEATURES_DATA_ROOTS); else INVALID_FIELD.
+    """
+    result_uri: _builtins.str
+    """Where the result is written as Parquet instead of being streamed back; below a data root, too. The
+    summary names what was written. Nothing may be there yet.
+    """
     @_builtins.property
     def selection(self) -> Global___FeatureSelection: ...
     def __init__(
@@ -286,10 +431,12 @@ class HistoricalFeaturesHeader(_message.Message):
         full_feature_names: _builtins.bool = ...,
         known_at_policy: Global___KnownAtPolicy.ValueType = ...,
         expected_definition_digest: _builtins.str = ...,
+        entity_rows_uri: _builtins.str = ...,
+        result_uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_timestamp_column", b"event_timestamp_column", "expected_definition_digest", b"expected_definition_digest", "full_feature_names", b"full_feature_names", "known_at_policy", b"known_at_policy", "selection", b"selection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity_rows_uri", b"entity_rows_uri", "event_timestamp_column", b"event_timestamp_column", "expected_definition_digest", b"expected_definition_digest", "full_feature_names", b"full_feature_names", "known_at_policy", b"known_at_policy", "result_uri", b"result_uri", "selection", b"selection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -365,10 +512,13 @@ class HistoricalFeaturesSummary(_message.Message):
     FEATURE_SERVICE_FIELD_NUMBER: _builtins.int
     AS_OF_START_FIELD_NUMBER: _builtins.int
     AS_OF_END_FIELD_NUMBER: _builtins.int
+    RESULT_URI_FIELD_NUMBER: _builtins.int
     rows_in: _builtins.int
     rows_out: _builtins.int
     """Always equal to rows_in."""
     definition_digest: _builtins.str
+    result_uri: _builtins.str
+    """Where the result is, when the header asked for a place."""
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoricalFeature]: ...
     @_builtins.property
@@ -391,10 +541,11 @@ class HistoricalFeaturesSummary(_message.Message):
         feature_service: _definitions_pb2.FeatureService | None = ...,
         as_of_start: _timestamp_pb2.Timestamp | None = ...,
         as_of_end: _timestamp_pb2.Timestamp | None = ...,
+        result_uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_end", b"as_of_end", "as_of_start", b"as_of_start", "feature_service", b"feature_service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_end", b"as_of_end", "as_of_start", b"as_of_start", "definition_digest", b"definition_digest", "feature_service", b"feature_service", "features", b"features", "rows_in", b"rows_in", "rows_out", b"rows_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_end", b"as_of_end", "as_of_start", b"as_of_start", "definition_digest", b"definition_digest", "feature_service", b"feature_service", "features", b"features", "result_uri", b"result_uri", "rows_in", b"rows_in", "rows_out", b"rows_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -514,23 +665,82 @@ class RefusedRow(_message.Message):
     ROW_FIELD_NUMBER: _builtins.int
     COLUMN_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     row: _builtins.int
     column: _builtins.str
     reason: _builtins.str
+    message: _builtins.int
+    """PushFeaturesStream: which message the row came in, from 0."""
     def __init__(
         self,
         *,
         row: _builtins.int = ...,
         column: _builtins.str = ...,
         reason: _builtins.str = ...,
+        message: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "reason", b"reason", "row", b"row"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "message", b"message", "reason", b"reason", "row", b"row"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefusedRow: _TypeAlias = RefusedRow  # noqa: Y015
+
+@_typing.final
+class PushFeaturesStreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUSH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def push(self) -> Global___PushFeaturesRequest: ...
+    def __init__(
+        self,
+        *,
+        push: Global___PushFeaturesRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["push", b"push"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["push", b"push"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushFeaturesStreamRequest: _TypeAlias = PushFeaturesStreamRequest  # noqa: Y015
+
+@_typing.final
+class PushFeaturesStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    ROWS_WRITTEN_FIELD_NUMBER: _builtins.int
+    ROWS_REFUSED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    VIEWS_FIELD_NUMBER: _builtins.int
+    messages: _builtins.int
+    rows_written: _builtins.int
+    """Of all messages; see PushFeaturesResponse."""
+    rows_refused: _builtins.int
+    """All refused rows are counted, the first 1,000 are listed."""
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedRow]: ...
+    @_builtins.property
+    def views(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        messages: _builtins.int = ...,
+        rows_written: _builtins.int = ...,
+        rows_refused: _builtins.int = ...,
+        refused: _abc.Iterable[Global___RefusedRow] | None = ...,
+        views: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "refused", b"refused", "rows_refused", b"rows_refused", "rows_written", b"rows_written", "views", b"views"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushFeaturesStreamResponse: _TypeAlias = PushFeaturesStreamResponse  # noqa: Y015
 
 @_typing.final
 class MaterializeRequest(_message.Message):
@@ -539,6 +749,11 @@ class MaterializeRequest(_message.Message):
     VIEWS_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    """Names the run: one that was interrupted goes on where it stopped when it is asked for again with the
+    same id, over the same range. Empty: the server makes one and tells it in every reply.
+    """
     @_builtins.property
     def views(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Empty: every view with online = true."""
@@ -560,10 +775,11 @@ class MaterializeRequest(_message.Message):
         views: _abc.Iterable[_builtins.str] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        operation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "views", b"views"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "operation_id", b"operation_id", "start_time", b"start_time", "views", b"views"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -580,12 +796,20 @@ class MaterializeResponse(_message.Message):
     VIEW_FINISHED_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    ROWS_TOTAL_FIELD_NUMBER: _builtins.int
+    ROWS_RESUMED_FIELD_NUMBER: _builtins.int
     view: _builtins.str
     views_done: _builtins.int
     views_total: _builtins.int
     rows_written: _builtins.int
     """Of this view, so far."""
     view_finished: _builtins.bool
+    operation_id: _builtins.str
+    rows_total: _builtins.int
+    """Of this view; 0 while unknown."""
+    rows_resumed: _builtins.int
+    """Rows that an interrupted run of the same id had brought online before."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -600,14 +824,67 @@ class MaterializeResponse(_message.Message):
         view_finished: _builtins.bool = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        operation_id: _builtins.str = ...,
+        rows_total: _builtins.int = ...,
+        rows_resumed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "rows_written", b"rows_written", "start_time", b"start_time", "view", b"view", "view_finished", b"view_finished", "views_done", b"views_done", "views_total", b"views_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "operation_id", b"operation_id", "rows_resumed", b"rows_resumed", "rows_total", b"rows_total", "rows_written", b"rows_written", "start_time", b"start_time", "view", b"view", "view_finished", b"view_finished", "views_done", b"views_done", "views_total", b"views_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MaterializeResponse: _TypeAlias = MaterializeResponse  # noqa: Y015
+
+@_typing.final
+class SampleEntitiesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELECTION_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """1 to 10,000."""
+    seed: _builtins.int
+    """The same seed over the same rows draws the same entities."""
+    @_builtins.property
+    def selection(self) -> Global___FeatureSelection: ...
+    def __init__(
+        self,
+        *,
+        selection: Global___FeatureSelection | None = ...,
+        count: _builtins.int = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["selection", b"selection"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "seed", b"seed", "selection", b"selection"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SampleEntitiesRequest: _TypeAlias = SampleEntitiesRequest  # noqa: Y015
+
+@_typing.final
+class SampleEntitiesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTITIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entities(self) -> _containers.RepeatedCompositeFieldContainer[_column_pb2.Column]:
+        """One column per join key of the selection; fewer rows than asked for when there are not as many."""
+
+    def __init__(
+        self,
+        *,
+        entities: _abc.Iterable[_column_pb2.Column] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entities", b"entities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SampleEntitiesResponse: _TypeAlias = SampleEntitiesResponse  # noqa: Y015
 
 @_typing.final
 class ListFeatureServicesRequest(_message.Message):

@@ -45,6 +45,11 @@ class FeatureRetrievalServiceStub(object):
                 request_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetOnlineFeaturesRequest.SerializeToString,
                 response_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetOnlineFeaturesResponse.FromString,
                 _registered_method=True)
+        self.GetFeatureMatrix = channel.unary_unary(
+                '/plumbline.features.v1.FeatureRetrievalService/GetFeatureMatrix',
+                request_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetFeatureMatrixRequest.SerializeToString,
+                response_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetFeatureMatrixResponse.FromString,
+                _registered_method=True)
         self.GetHistoricalFeatures = channel.stream_stream(
                 '/plumbline.features.v1.FeatureRetrievalService/GetHistoricalFeatures',
                 request_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetHistoricalFeaturesRequest.SerializeToString,
@@ -55,10 +60,20 @@ class FeatureRetrievalServiceStub(object):
                 request_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.PushFeaturesRequest.SerializeToString,
                 response_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.PushFeaturesResponse.FromString,
                 _registered_method=True)
+        self.PushFeaturesStream = channel.stream_unary(
+                '/plumbline.features.v1.FeatureRetrievalService/PushFeaturesStream',
+                request_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.PushFeaturesStreamRequest.SerializeToString,
+                response_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.PushFeaturesStreamResponse.FromString,
+                _registered_method=True)
         self.Materialize = channel.unary_stream(
                 '/plumbline.features.v1.FeatureRetrievalService/Materialize',
                 request_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.MaterializeRequest.SerializeToString,
                 response_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.MaterializeResponse.FromString,
+                _registered_method=True)
+        self.SampleEntities = channel.unary_unary(
+                '/plumbline.features.v1.FeatureRetrievalService/SampleEntities',
+                request_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.SampleEntitiesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.SampleEntitiesResponse.FromString,
                 _registered_method=True)
         self.ListFeatureServices = channel.unary_unary(
                 '/plumbline.features.v1.FeatureRetrievalService/ListFeatureServices',
@@ -107,6 +122,14 @@ class FeatureRetrievalServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFeatureMatrix(self, request, context):
+        """The same values as one dense matrix: what a model server needs. Features must be numbers, bools or
+        timestamps (INVALID_FIELD names one that is not). At most 10,000 entities a request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetHistoricalFeatures(self, request_iterator, context):
         """Joins to each entity row the values that were known at its time. The client sends a header, then
         the entity rows; the server answers with the same rows in the same order, with a column per
@@ -121,7 +144,16 @@ class FeatureRetrievalServiceServicer(object):
 
         Of rows that agree in keys and event time, the one with the greatest created time counts, then the
         one pushed last. Within one request, a row that agrees with an earlier one in all three is
-        refused. The online store keeps no created times: there, the row pushed last counts.
+        refused. When the reply comes, an online read sees the rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushFeaturesStream(self, request_iterator, context):
+        """Many pushes, one after the other, as fast as the server takes them: the client waits when it does
+        not. Each message is one push; an error names the message (metadata "message", from 0) and leaves the
+        messages before it applied, those after it not looked at.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,6 +161,14 @@ class FeatureRetrievalServiceServicer(object):
 
     def Materialize(self, request, context):
         """Brings the newest offline rows into the online store, telling progress view by view.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SampleEntities(self, request, context):
+        """Entities that occur in the offline rows behind a selection, drawn at random: to compare what is
+        served with the point-in-time join.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,6 +218,11 @@ def add_FeatureRetrievalServiceServicer_to_server(servicer, server):
                     request_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetOnlineFeaturesRequest.FromString,
                     response_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetOnlineFeaturesResponse.SerializeToString,
             ),
+            'GetFeatureMatrix': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFeatureMatrix,
+                    request_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetFeatureMatrixRequest.FromString,
+                    response_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetFeatureMatrixResponse.SerializeToString,
+            ),
             'GetHistoricalFeatures': grpc.stream_stream_rpc_method_handler(
                     servicer.GetHistoricalFeatures,
                     request_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetHistoricalFeaturesRequest.FromString,
@@ -188,10 +233,20 @@ def add_FeatureRetrievalServiceServicer_to_server(servicer, server):
                     request_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.PushFeaturesRequest.FromString,
                     response_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.PushFeaturesResponse.SerializeToString,
             ),
+            'PushFeaturesStream': grpc.stream_unary_rpc_method_handler(
+                    servicer.PushFeaturesStream,
+                    request_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.PushFeaturesStreamRequest.FromString,
+                    response_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.PushFeaturesStreamResponse.SerializeToString,
+            ),
             'Materialize': grpc.unary_stream_rpc_method_handler(
                     servicer.Materialize,
                     request_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.MaterializeRequest.FromString,
                     response_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.MaterializeResponse.SerializeToString,
+            ),
+            'SampleEntities': grpc.unary_unary_rpc_method_handler(
+                    servicer.SampleEntities,
+                    request_deserializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.SampleEntitiesRequest.FromString,
+                    response_serializer=plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.SampleEntitiesResponse.SerializeToString,
             ),
             'ListFeatureServices': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFeatureServices,
@@ -267,6 +322,33 @@ class FeatureRetrievalService(object):
             _registered_method=True)
 
     @staticmethod
+    def GetFeatureMatrix(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.features.v1.FeatureRetrievalService/GetFeatureMatrix',
+            plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetFeatureMatrixRequest.SerializeToString,
+            plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.GetFeatureMatrixResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetHistoricalFeatures(request_iterator,
             target,
             options=(),
@@ -321,6 +403,33 @@ class FeatureRetrievalService(object):
             _registered_method=True)
 
     @staticmethod
+    def PushFeaturesStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/plumbline.features.v1.FeatureRetrievalService/PushFeaturesStream',
+            plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.PushFeaturesStreamRequest.SerializeToString,
+            plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.PushFeaturesStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Materialize(request,
             target,
             options=(),
@@ -337,6 +446,33 @@ class FeatureRetrievalService(object):
             '/plumbline.features.v1.FeatureRetrievalService/Materialize',
             plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.MaterializeRequest.SerializeToString,
             plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.MaterializeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SampleEntities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.features.v1.FeatureRetrievalService/SampleEntities',
+            plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.SampleEntitiesRequest.SerializeToString,
+            plumbline_dot_features_dot_v1_dot_feature__retrieval__service__pb2.SampleEntitiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

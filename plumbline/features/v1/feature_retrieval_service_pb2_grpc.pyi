@@ -41,6 +41,10 @@ class FeatureRetrievalServiceStub:
     def __new__(cls, channel: _aio.Channel) -> FeatureRetrievalServiceAsyncStub: ...
     GetOnlineFeatures: _grpc.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.GetOnlineFeaturesRequest, _feature_retrieval_service_pb2.GetOnlineFeaturesResponse]
     """The latest values for many entities at once. At most 10,000 entities a request (TOO_MANY_ROWS)."""
+    GetFeatureMatrix: _grpc.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.GetFeatureMatrixRequest, _feature_retrieval_service_pb2.GetFeatureMatrixResponse]
+    """The same values as one dense matrix: what a model server needs. Features must be numbers, bools or
+    timestamps (INVALID_FIELD names one that is not). At most 10,000 entities a request.
+    """
     GetHistoricalFeatures: _grpc.StreamStreamMultiCallable[_feature_retrieval_service_pb2.GetHistoricalFeaturesRequest, _feature_retrieval_service_pb2.GetHistoricalFeaturesResponse]
     """Joins to each entity row the values that were known at its time. The client sends a header, then
     the entity rows; the server answers with the same rows in the same order, with a column per
@@ -51,10 +55,19 @@ class FeatureRetrievalServiceStub:
 
     Of rows that agree in keys and event time, the one with the greatest created time counts, then the
     one pushed last. Within one request, a row that agrees with an earlier one in all three is
-    refused. The online store keeps no created times: there, the row pushed last counts.
+    refused. When the reply comes, an online read sees the rows.
+    """
+    PushFeaturesStream: _grpc.StreamUnaryMultiCallable[_feature_retrieval_service_pb2.PushFeaturesStreamRequest, _feature_retrieval_service_pb2.PushFeaturesStreamResponse]
+    """Many pushes, one after the other, as fast as the server takes them: the client waits when it does
+    not. Each message is one push; an error names the message (metadata "message", from 0) and leaves the
+    messages before it applied, those after it not looked at.
     """
     Materialize: _grpc.UnaryStreamMultiCallable[_feature_retrieval_service_pb2.MaterializeRequest, _feature_retrieval_service_pb2.MaterializeResponse]
     """Brings the newest offline rows into the online store, telling progress view by view."""
+    SampleEntities: _grpc.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.SampleEntitiesRequest, _feature_retrieval_service_pb2.SampleEntitiesResponse]
+    """Entities that occur in the offline rows behind a selection, drawn at random: to compare what is
+    served with the point-in-time join.
+    """
     ListFeatureServices: _grpc.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.ListFeatureServicesRequest, _feature_retrieval_service_pb2.ListFeatureServicesResponse]
     GetFeatureService: _grpc.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.GetFeatureServiceRequest, _definitions_pb2.FeatureService]
     ListFeatureViews: _grpc.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.ListFeatureViewsRequest, _feature_retrieval_service_pb2.ListFeatureViewsResponse]
@@ -74,6 +87,10 @@ class FeatureRetrievalServiceAsyncStub(FeatureRetrievalServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetOnlineFeatures: _aio.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.GetOnlineFeaturesRequest, _feature_retrieval_service_pb2.GetOnlineFeaturesResponse]  # type: ignore[assignment]
     """The latest values for many entities at once. At most 10,000 entities a request (TOO_MANY_ROWS)."""
+    GetFeatureMatrix: _aio.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.GetFeatureMatrixRequest, _feature_retrieval_service_pb2.GetFeatureMatrixResponse]  # type: ignore[assignment]
+    """The same values as one dense matrix: what a model server needs. Features must be numbers, bools or
+    timestamps (INVALID_FIELD names one that is not). At most 10,000 entities a request.
+    """
     GetHistoricalFeatures: _aio.StreamStreamMultiCallable[_feature_retrieval_service_pb2.GetHistoricalFeaturesRequest, _feature_retrieval_service_pb2.GetHistoricalFeaturesResponse]  # type: ignore[assignment]
     """Joins to each entity row the values that were known at its time. The client sends a header, then
     the entity rows; the server answers with the same rows in the same order, with a column per
@@ -84,10 +101,19 @@ class FeatureRetrievalServiceAsyncStub(FeatureRetrievalServiceStub):
 
     Of rows that agree in keys and event time, the one with the greatest created time counts, then the
     one pushed last. Within one request, a row that agrees with an earlier one in all three is
-    refused. The online store keeps no created times: there, the row pushed last counts.
+    refused. When the reply comes, an online read sees the rows.
+    """
+    PushFeaturesStream: _aio.StreamUnaryMultiCallable[_feature_retrieval_service_pb2.PushFeaturesStreamRequest, _feature_retrieval_service_pb2.PushFeaturesStreamResponse]  # type: ignore[assignment]
+    """Many pushes, one after the other, as fast as the server takes them: the client waits when it does
+    not. Each message is one push; an error names the message (metadata "message", from 0) and leaves the
+    messages before it applied, those after it not looked at.
     """
     Materialize: _aio.UnaryStreamMultiCallable[_feature_retrieval_service_pb2.MaterializeRequest, _feature_retrieval_service_pb2.MaterializeResponse]  # type: ignore[assignment]
     """Brings the newest offline rows into the online store, telling progress view by view."""
+    SampleEntities: _aio.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.SampleEntitiesRequest, _feature_retrieval_service_pb2.SampleEntitiesResponse]  # type: ignore[assignment]
+    """Entities that occur in the offline rows behind a selection, drawn at random: to compare what is
+    served with the point-in-time join.
+    """
     ListFeatureServices: _aio.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.ListFeatureServicesRequest, _feature_retrieval_service_pb2.ListFeatureServicesResponse]  # type: ignore[assignment]
     GetFeatureService: _aio.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.GetFeatureServiceRequest, _definitions_pb2.FeatureService]  # type: ignore[assignment]
     ListFeatureViews: _aio.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.ListFeatureViewsRequest, _feature_retrieval_service_pb2.ListFeatureViewsResponse]  # type: ignore[assignment]
@@ -112,6 +138,16 @@ class FeatureRetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         """The latest values for many entities at once. At most 10,000 entities a request (TOO_MANY_ROWS)."""
 
     @_abc_1.abstractmethod
+    def GetFeatureMatrix(
+        self,
+        request: _feature_retrieval_service_pb2.GetFeatureMatrixRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_retrieval_service_pb2.GetFeatureMatrixResponse, _abc.Awaitable[_feature_retrieval_service_pb2.GetFeatureMatrixResponse]]:
+        """The same values as one dense matrix: what a model server needs. Features must be numbers, bools or
+        timestamps (INVALID_FIELD names one that is not). At most 10,000 entities a request.
+        """
+
+    @_abc_1.abstractmethod
     def GetHistoricalFeatures(
         self,
         request_iterator: _MaybeAsyncIterator[_feature_retrieval_service_pb2.GetHistoricalFeaturesRequest],
@@ -132,7 +168,18 @@ class FeatureRetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Of rows that agree in keys and event time, the one with the greatest created time counts, then the
         one pushed last. Within one request, a row that agrees with an earlier one in all three is
-        refused. The online store keeps no created times: there, the row pushed last counts.
+        refused. When the reply comes, an online read sees the rows.
+        """
+
+    @_abc_1.abstractmethod
+    def PushFeaturesStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_feature_retrieval_service_pb2.PushFeaturesStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_retrieval_service_pb2.PushFeaturesStreamResponse, _abc.Awaitable[_feature_retrieval_service_pb2.PushFeaturesStreamResponse]]:
+        """Many pushes, one after the other, as fast as the server takes them: the client waits when it does
+        not. Each message is one push; an error names the message (metadata "message", from 0) and leaves the
+        messages before it applied, those after it not looked at.
         """
 
     @_abc_1.abstractmethod
@@ -142,6 +189,16 @@ class FeatureRetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_feature_retrieval_service_pb2.MaterializeResponse], _abc.AsyncIterator[_feature_retrieval_service_pb2.MaterializeResponse]]:
         """Brings the newest offline rows into the online store, telling progress view by view."""
+
+    @_abc_1.abstractmethod
+    def SampleEntities(
+        self,
+        request: _feature_retrieval_service_pb2.SampleEntitiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_feature_retrieval_service_pb2.SampleEntitiesResponse, _abc.Awaitable[_feature_retrieval_service_pb2.SampleEntitiesResponse]]:
+        """Entities that occur in the offline rows behind a selection, drawn at random: to compare what is
+        served with the point-in-time join.
+        """
 
     @_abc_1.abstractmethod
     def ListFeatureServices(

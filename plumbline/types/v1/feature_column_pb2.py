@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from plumbline.types.v1 import column_pb2 as plumbline_dot_types_dot_v1_dot_column__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'plumbline/types/v1/feature_column.proto\x12\x12plumbline.types.v1\x1a\x1fplumbline/types/v1/column.proto\"~\n\rFeatureColumn\x12*\n\x06\x63olumn\x18\x01 \x01(\x0b\x32\x1a.plumbline.types.v1.Column\x12\x33\n\x08statuses\x18\x02 \x03(\x0e\x32!.plumbline.types.v1.FeatureStatus\x12\x0c\n\x04view\x18\x03 \x01(\t\"4\n\x0eViewEventTimes\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x14\n\x0c\x65vent_micros\x18\x02 \x03(\x10*\xac\x01\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x41TURE_STATUS_PRESENT\x10\x01\x12\x1d\n\x19\x46\x45\x41TURE_STATUS_NULL_VALUE\x10\x02\x12\x1c\n\x18\x46\x45\x41TURE_STATUS_NOT_FOUND\x10\x03\x12\"\n\x1e\x46\x45\x41TURE_STATUS_OUTSIDE_MAX_AGE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'plumbline/types/v1/feature_column.proto\x12\x12plumbline.types.v1\x1a\x1fplumbline/types/v1/column.proto\"~\n\rFeatureColumn\x12*\n\x06\x63olumn\x18\x01 \x01(\x0b\x32\x1a.plumbline.types.v1.Column\x12\x33\n\x08statuses\x18\x02 \x03(\x0e\x32!.plumbline.types.v1.FeatureStatus\x12\x0c\n\x04view\x18\x03 \x01(\t\"4\n\x0eViewEventTimes\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x14\n\x0c\x65vent_micros\x18\x02 \x03(\x10*\xcc\x01\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x41TURE_STATUS_PRESENT\x10\x01\x12\x1d\n\x19\x46\x45\x41TURE_STATUS_NULL_VALUE\x10\x02\x12\x1c\n\x18\x46\x45\x41TURE_STATUS_NOT_FOUND\x10\x03\x12\"\n\x1e\x46\x45\x41TURE_STATUS_OUTSIDE_MAX_AGE\x10\x04\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNAVAILABLE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'plumbline.types.v1.feature_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FEATURESTATUS']._serialized_start=279
-  _globals['_FEATURESTATUS']._serialized_end=451
+  _globals['_FEATURESTATUS']._serialized_end=483
   _globals['_FEATURECOLUMN']._serialized_start=96
   _globals['_FEATURECOLUMN']._serialized_end=222
   _globals['_VIEWEVENTTIMES']._serialized_start=224

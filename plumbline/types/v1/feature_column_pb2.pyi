@@ -35,6 +35,8 @@ class _FeatureStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Feature
     """Nothing is stored for this entity in this view, or only a row whose event time has not come yet."""
     FEATURE_STATUS_OUTSIDE_MAX_AGE: _FeatureStatus.ValueType  # 4
     """A row is stored but is older than the view's ttl or the request's max_age; the value is withheld."""
+    FEATURE_STATUS_UNAVAILABLE: _FeatureStatus.ValueType  # 5
+    """The store did not answer in time and the request allows partial replies; nothing is known of the cell."""
 
 class FeatureStatus(_FeatureStatus, metaclass=_FeatureStatusEnumTypeWrapper):
     """What stands behind one cell of an online read."""
@@ -48,6 +50,8 @@ FEATURE_STATUS_NOT_FOUND: FeatureStatus.ValueType  # 3
 """Nothing is stored for this entity in this view, or only a row whose event time has not come yet."""
 FEATURE_STATUS_OUTSIDE_MAX_AGE: FeatureStatus.ValueType  # 4
 """A row is stored but is older than the view's ttl or the request's max_age; the value is withheld."""
+FEATURE_STATUS_UNAVAILABLE: FeatureStatus.ValueType  # 5
+"""The store did not answer in time and the request allows partial replies; nothing is known of the cell."""
 Global___FeatureStatus: _TypeAlias = FeatureStatus  # noqa: Y015
 
 @_typing.final
@@ -63,7 +67,7 @@ class FeatureColumn(_message.Message):
     """The feature view the feature comes from; its event times are in the ViewEventTimes of that name."""
     @_builtins.property
     def column(self) -> _column_pb2.Column:
-        """Every row whose status is not PRESENT is null here."""
+        """Every row whose status is not PRESENT is null here, or the default that the request gave."""
 
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___FeatureStatus.ValueType]:
@@ -95,7 +99,9 @@ class ViewEventTimes(_message.Message):
     view: _builtins.str
     @_builtins.property
     def event_micros(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """One per row: microseconds since 1970-01-01T00:00:00Z. INT64_MIN where the status is NOT_FOUND."""
+        """One per row: microseconds since 1970-01-01T00:00:00Z. INT64_MIN where the status is NOT_FOUND or
+        UNAVAILABLE.
+        """
 
     def __init__(
         self,
