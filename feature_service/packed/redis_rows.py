@@ -23,7 +23,7 @@ from feature_service.packed import redis_sync
 from feature_service.packed.guard import newest, sort_key
 from feature_service.packed.redis_options import RedisOptions
 from feature_service.packed.redis_sync import Command, slot_of
-from feature_service.packed.resp import ReplyError, RespClient, pack_command
+from feature_service.packed.resp import ReplyError, RespClient
 from feature_service.packed.resp_cluster import RespCluster
 from feature_service.ports import RowReads
 from plumbline.features.errors import StorageFull, StoreUnavailable
@@ -31,7 +31,9 @@ from plumbline.features.errors import StorageFull, StoreUnavailable
 #: Views' prefixes begin below 0x80.
 _NOTES = b"\xffnotes:\x00"
 #: Keys in one MGET, and rows in one call of the script: nobody else is served meanwhile.
-_READ, _WRITE = 1000, 200
+_READ, _WRITE = 1000, 100
+#: Bytes of a key beside the entity key: the tag in its braces, and the view's prefix.
+_AROUND = 10 + 8
 #: Rows in one round trip of writes.
 _SENT = 20_000
 #: Expiry times beyond this, in ms, say nothing any more, and Redis refuses those it cannot add up.
@@ -40,15 +42,16 @@ _LONGEST_EXPIRY = 100 * 365 * 86_400_000
 #: Of each key (new row, ms to keep it or ""): written unless the stored one's (event, created) is greater.
 #: The times are compared by halves, signed high and unsigned low, as Lua's numbers are doubles.
 _PUT = b"""
-local unpack = struct.unpack
+local parse = struct.unpack
 local written = 0
+local stored = redis.call('MGET', unpack(KEYS))
 for i, key in ipairs(KEYS) do
   local new = ARGV[2 * i - 1]
-  local old = redis.call('GETRANGE', key, 16, 31)
+  local old = stored[i]
   local newer = true
-  if #old == 16 then
-    local ol, oh, pl, ph = unpack('<I4i4I4i4', old)
-    local nl, nh, ml, mh = unpack('<I4i4I4i4', new, 17)
+  if old and #old >= 32 then
+    local ol, oh, pl, ph = parse('<I4i4I4i4', old, 17)
+    local nl, nh, ml, mh = parse('<I4i4I4i4', new, 17)
     if nh ~= oh then newer = nh > oh
     elseif nl ~= ol then newer = nl > ol
     elseif mh ~= ph then newer = mh > ph
@@ -101,19 +104,18 @@ class RedisRows:
 
     async def get_async(self, reads: RowReads) -> list[list[bytes | None]]:
         """See ports.RowStore."""
-        keys = row_keys(reads)
-        if not keys:
-            return _split(reads, [])
         client = self._by_loop.get(asyncio.get_running_loop()) or self._for_this_loop()
         with self._reachable():
             if isinstance(client, RespCluster):
-                return _split(reads, await client.mget(keys))
-            if len(keys) <= _READ:
-                replies = await client.call(pack_command((b"MGET", *keys)), 1)
-            else:
-                parts = [keys[i : i + _READ] for i in range(0, len(keys), _READ)]
-                payload = b"".join(pack_command((b"MGET", *part)) for part in parts)
-                replies = await client.call(payload, len(parts))
+                return _split(reads, await client.mget(row_keys(reads)))
+            words = _key_words(reads)
+            parts = [words[i : i + _READ] for i in range(0, len(words), _READ)]
+            if not parts:
+                return _split(reads, [])
+            payload = b"".join(
+                chain.from_iterable((b"*%d\r\n$4\r\nMGET\r\n" % (len(part) + 1), *part) for part in parts)
+            )
+            replies = await client.call(payload, len(parts))
             for reply in replies:
                 if isinstance(reply, ReplyError):
                     raise reply
@@ -246,6 +248,21 @@ def row_keys(reads: RowReads) -> list[bytes]:
         if keys is not last:
             tags, last = [b"{%08x}" % crc32(key) for key in keys], keys
         found += [tag + view + key for tag, key in zip(tags, keys, strict=True)]
+    return found
+
+
+def _key_words(reads: RowReads) -> list[bytes]:
+    """`row_keys` as words of a command, in a third of the time that packing them afterwards takes."""
+    found: list[bytes] = []
+    last: Sequence[bytes] | None = None
+    starts: list[bytes] = []
+    ends: list[bytes] = []
+    for view, keys in reads:
+        if keys is not last:
+            last = keys
+            starts = [b"$%d\r\n{%08x}" % (len(key) + _AROUND, crc32(key)) for key in keys]
+            ends = [key + b"\r\n" for key in keys]
+        found += [start + view + end for start, end in zip(starts, ends, strict=True)]
     return found
 
 
