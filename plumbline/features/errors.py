@@ -118,7 +118,7 @@ class InvalidPageToken(InvalidArgument):
 
 
 class StorageFull(ResourceExhausted):
-    """No space is left for the rows of a join. metadata: view."""
+    """No space is left: for the rows of a join (metadata: view), or in the online store (store)."""
 
     reason = "STORAGE_FULL"
 

@@ -60,7 +60,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 18
     """INVALID_ARGUMENT. A page token that this server did not give for this query."""
     ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 19
-    """RESOURCE_EXHAUSTED. No space is left for the rows of a join. metadata: view."""
+    """RESOURCE_EXHAUSTED. No space is left: for the rows of a join (metadata: view), or in the online store
+    (metadata: store).
+    """
     ERROR_REASON_JOIN_OUT_OF_MEMORY: _ErrorReason.ValueType  # 20
     """RESOURCE_EXHAUSTED. A join does not fit into its memory and cannot spill. metadata: view."""
     ERROR_REASON_ENTITY_ROWS_TOO_LARGE: _ErrorReason.ValueType  # 21
@@ -117,7 +119,9 @@ ERROR_REASON_INVALID_TIME_RANGE: ErrorReason.ValueType  # 17
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 18
 """INVALID_ARGUMENT. A page token that this server did not give for this query."""
 ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 19
-"""RESOURCE_EXHAUSTED. No space is left for the rows of a join. metadata: view."""
+"""RESOURCE_EXHAUSTED. No space is left: for the rows of a join (metadata: view), or in the online store
+(metadata: store).
+"""
 ERROR_REASON_JOIN_OUT_OF_MEMORY: ErrorReason.ValueType  # 20
 """RESOURCE_EXHAUSTED. A join does not fit into its memory and cannot spill. metadata: view."""
 ERROR_REASON_ENTITY_ROWS_TOO_LARGE: ErrorReason.ValueType  # 21

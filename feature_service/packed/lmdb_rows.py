@@ -1,0 +1,269 @@
+"""Packed rows in LMDB: one memory-mapped file that any number of processes of this machine read and write.
+
+Readers take no lock and wait for nobody: a read is a walk through pages that the operating system keeps in
+memory. Writers, of all processes, take turns. A commit is on disk when `put` returns, unless `sync` is off; a
+writer that is killed leaves what was committed before.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from feature_service.packed.guard import newest, sort_key
+from feature_service.ports import RowReads
+from plumbline.features.errors import StorageFull, StoreUnavailable
+
+#: Address space, not disk: the file grows as rows come.
+DEFAULT_MAP_SIZE = 64 * 1024**3
+#: LMDB's own limit on the length of a key.
+_LONGEST_KEY = 511
+#: Views' prefixes begin below 0x80.
+_NOTES = b"\xffnotes:\x00"
+#: Rows looked at in one read transaction of a sweep, and removed in one write transaction.
+_SCAN, _REMOVE = 20_000, 2_000
+_READERS = 510
+
+
+@dataclass
+class _Shared:
+    """An open environment and how many LmdbRows of this process use it."""
+
+    env: lmdb.Environment
+    users: int
+
+
+_opened: dict[tuple[int, str], _Shared] = {}
+_opening = threading.Lock()
+
+
+class LmdbRows:
+    """See ports.RowStore.
+
+    path: a folder, made if it is missing. map_size: the most bytes the store may grow to; within a process
+    the first to open it decides. sync: whether a commit waits for the disk; without it a crash of the
+    machine (not of the process) may lose the last commits or, on file systems that write out of order, the
+    store.
+    """
+
+    local = True
+
+    def __init__(self, path: Path | str, *, map_size: int = DEFAULT_MAP_SIZE, sync: bool = True) -> None:
+        self._path = os.path.realpath(path)
+        self.address = f"lmdb:{path}"
+        self._map_size = map_size
+        self._pid = os.getpid()
+        self._sync = sync
+        self._env = _open(self._path, map_size, sync, self.address)
+        self._closed = False
+
+    def get(self, reads: RowReads) -> list[list[bytes | None]]:
+        """See ports.RowStore."""
+        with self._reading() as txn:
+            get = txn.get
+            try:
+                return [[get(view + key) for key in keys] for view, keys in reads]
+            except lmdb.BadValsizeError:
+                return [[get(_key(view, key)) for key in keys] for view, keys in reads]
+
+    async def get_async(self, reads: RowReads) -> list[list[bytes | None]]:
+        """See ports.RowStore."""
+        return self.get(reads)
+
+    def put(self, view: bytes, rows: Sequence[tuple[bytes, bytes]], ttl_micros: int | None) -> int:
+        """See ports.RowStore. One transaction: all of the rows, or after a failure none."""
+        del ttl_micros  # expired rows are swept
+        written = 0
+        # Neighbours in the tree one after the other.
+        ordered = sorted((_key(view, key), row) for key, row in newest(rows))
+        with self._writing() as txn:
+            put, get = txn.put, txn.get
+            for key, row in ordered:
+                if put(key, row, overwrite=False):
+                    written += 1
+                elif sort_key(row) >= sort_key(get(key)):
+                    put(key, row)
+                    written += 1
+        return written
+
+    def drop(self, view: bytes) -> None:
+        """See ports.RowStore."""
+        self._remove(view, None)
+
+    def sweep(self, view: bytes, before_micros: int) -> int:
+        """See ports.RowStore."""
+        return self._remove(view, before_micros)
+
+    def note(self, name: str) -> bytes | None:
+        """See ports.RowStore."""
+        with self._reading() as txn:
+            found: bytes | None = txn.get(_key(_NOTES, name.encode()))
+            return found
+
+    def set_note(self, name: str, value: bytes | None) -> None:
+        """See ports.RowStore."""
+        key = _key(_NOTES, name.encode())
+        with self._writing() as txn:
+            if value is None:
+                txn.delete(key)
+            else:
+                txn.put(key, value)
+
+    def close(self) -> None:
+        """See ports.RowStore."""
+        if not self._closed:
+            self._closed = True
+            _release(self._path, self._pid)
+
+    def _remove(self, view: bytes, before: int | None) -> int:
+        removed, position = 0, view
+        while True:
+            expired, position = self._scan(view, position, before)
+            for start in range(0, len(expired), _REMOVE):
+                removed += self._delete(expired[start : start + _REMOVE], before)
+            if not position:
+                return removed
+
+    def _scan(self, view: bytes, position: bytes, before: int | None) -> tuple[list[bytes], bytes]:
+        """Keys to remove among the next rows from a position on, and where to go on; b"" at the end."""
+        expired: list[bytes] = []
+        with self._reading() as txn, txn.cursor() as cursor:
+            if not cursor.set_range(position):
+                return expired, b""
+            for seen, (key, row) in enumerate(cursor.iternext(keys=True, values=True)):
+                if not key.startswith(view):
+                    return expired, b""
+                if seen == _SCAN:
+                    return expired, key
+                if before is None or sort_key(row)[0] < before:
+                    expired.append(key)
+        return expired, b""
+
+    def _delete(self, keys: Sequence[bytes], before: int | None) -> int:
+        """Removes rows that are still what the scan saw."""
+        removed = 0
+        with self._writing() as txn:
+            for key in keys:
+                row = txn.get(key)
+                if row is not None and (before is None or sort_key(row)[0] < before):
+                    removed += txn.delete(key)
+        return removed
+
+    # Any: lmdb's types do not say that without buffers keys and values are bytes.
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        env = self._environment()
+        try:
+            txn = env.begin(buffers=False)
+        except lmdb.ReadersFullError:
+            # Slots of processes that were killed in the middle of a read.
+            env.reader_check()
+            try:
+                txn = env.begin(buffers=False)
+            except lmdb.Error as error:
+                raise self._failed(error) from error
+        except lmdb.Error as error:
+            raise self._failed(error) from error
+        try:
+            yield txn
+        finally:
+            txn.abort()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Any]:
+        try:
+            with self._environment().begin(write=True, buffers=False) as txn:
+                yield txn
+        except lmdb.Error as error:
+            raise self._failed(error) from error
+
+    def _environment(self) -> lmdb.Environment:
+        if self._pid != os.getpid():
+            # A forked child: what it inherited belongs to its parent.
+            with _opening:
+                stale = self._pid != os.getpid()
+                self._pid = os.getpid()
+            if stale:
+                self._env = _open(self._path, self._map_size, self._sync, self.address)
+        return self._env
+
+    def _failed(self, error: lmdb.Error) -> StorageFull | StoreUnavailable:
+        metadata = {"store": self.address}
+        number = getattr(error, "code", None)
+        if isinstance(error, lmdb.MapFullError):
+            return StorageFull(
+                f"the online store {self.address} has reached its map_size of "
+                f"{self._env.info()['map_size']:,} bytes; set a greater online_store.map_size in "
+                "feature_store.yaml and start the programs that use it again",
+                metadata=metadata,
+            )
+        if isinstance(error, lmdb.DiskError) or number == errno.ENOSPC:
+            return StorageFull(f"no space is left for the online store {self.address}", metadata=metadata)
+        if isinstance(error, lmdb.ReadersFullError):
+            return StoreUnavailable(
+                f"the online store {self.address} has {_READERS} readers at once, which is its limit; "
+                "run fewer processes or threads on it",
+                metadata=metadata,
+            )
+        if isinstance(error, lmdb.MapResizedError):
+            return StoreUnavailable(
+                f"another program let the online store {self.address} grow beyond this one's map_size; "
+                "give all of them the same online_store.map_size",
+                metadata=metadata,
+            )
+        return StoreUnavailable(f"the online store {self.address} fails: {error}", metadata=metadata)
+
+
+def _key(view: bytes, key: bytes) -> bytes:
+    """A key LMDB can hold; what is too long is stood for by its digest."""
+    whole = view + key
+    return whole if len(whole) <= _LONGEST_KEY else view + hashlib.sha256(key).digest()
+
+
+def _open(path: str, map_size: int, sync: bool, address: str) -> lmdb.Environment:
+    """The environment of a folder; LMDB forbids to open one twice in a process, so users share it."""
+    with _opening:
+        key = (os.getpid(), path)
+        shared = _opened.get(key)
+        if shared is None:
+            try:
+                Path(path).mkdir(parents=True, exist_ok=True)
+                env = lmdb.open(
+                    path,
+                    map_size=map_size,
+                    sync=sync,
+                    # Rows are read here and there: what lies beside them is not wanted.
+                    readahead=False,
+                    # Pages are overwritten or cut to the row; zeroing them first is work for nothing.
+                    meminit=False,
+                    max_readers=_READERS,
+                    max_spare_txns=64,
+                )
+                env.reader_check()
+            except (lmdb.Error, OSError) as error:
+                raise StoreUnavailable(
+                    f"the online store {address} cannot be opened: {error}", metadata={"store": address}
+                ) from error
+            shared = _opened[key] = _Shared(env, 0)
+        shared.users += 1
+        return shared.env
+
+
+def _release(path: str, pid: int) -> None:
+    with _opening:
+        shared = _opened.get((pid, path))
+        if shared is None or pid != os.getpid():
+            return
+        shared.users -= 1
+        if not shared.users:
+            del _opened[pid, path]
+            shared.env.close()
