@@ -89,7 +89,7 @@ class RowLayout:
         self.fields = tuple(fields)
         #: 8 bytes that differ when a name, a type or the order of the columns does.
         self.digest = hashlib.sha256(self.describe()).digest()[:8]
-        mask = -(-len(self.fields) // 64) * 8
+        mask = max(-(-len(self.fields) // 64), 1) * 8
         sizes = [_size(field.type) for field in self.fields]
         at, offsets = HEADER + mask, [0] * len(sizes)
         for size in (8, 4, 1):
@@ -119,8 +119,7 @@ class RowLayout:
         blank = np.zeros((), self._record)
         blank["version"], blank["columns"] = VERSION, len(self.fields)
         blank["digest"], blank["event"], blank["created"] = np.void(self.digest), NO_TIME, NO_TIME
-        if mask:
-            blank["mask"] = np.packbits(np.arange(mask * 8) < len(self.fields), bitorder="little")
+        blank["mask"] = np.packbits(np.arange(mask * 8) < len(self.fields), bitorder="little")
         #: A row that stands for "not stored": no event time, all columns null.
         self.blank: bytes = blank.tobytes()
         #: The first 16 bytes of all rows of this layout.
@@ -154,6 +153,8 @@ class RowLayout:
         Raises ValueError for a list with a null inside, which nothing here can hold.
         """
         count = len(event_micros)
+        if not count:
+            return []
         # Copies of the blank row; numpy's own assignment of records leaves the bytes between cells undefined.
         records = np.frombuffer(bytearray(self.blank * count), self._record)
         records["event"] = event_micros
@@ -199,13 +200,9 @@ class RowLayout:
         return Rows(self, matrix, tails)
 
     def _record_type(self) -> np.dtype[Any]:
-        names = [name for name, _, _ in _HEADER_FIELDS]
-        formats: list[Any] = [form for _, form, _ in _HEADER_FIELDS]
-        offsets = [offset for _, _, offset in _HEADER_FIELDS]
-        if self._mask:
-            names.append("mask")
-            formats.append(("u1", (self._mask,)))
-            offsets.append(HEADER)
+        names = [name for name, _, _ in _HEADER_FIELDS] + ["mask"]
+        formats: list[Any] = [form for _, form, _ in _HEADER_FIELDS] + [("u1", (self._mask,))]
+        offsets = [offset for _, _, offset in _HEADER_FIELDS] + [HEADER]
         for cell in self.cells:
             if cell.dtype is not None:
                 names.append(f"c{cell.bit}")
