@@ -77,9 +77,16 @@ def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     return filesystem, path
 
 
-def list_files(uri: str, suffix: str) -> tuple[str, ...]:
-    """The URIs of the files with a suffix below a remote folder, sorted; of a file: itself.
+def is_folder(uri: str) -> bool:
+    """Whether there is a folder at a URI. Raises OSError when the storage does not answer."""
+    filesystem, path = open_filesystem(uri)
+    return bool(filesystem.get_file_info(path).type == fs.FileType.Directory)
 
+
+def list_files(uri: str, suffix: str, *, deep: bool = True) -> tuple[str, ...]:
+    """The URIs of the files with a suffix in a remote folder, sorted; of a file: itself.
+
+    deep: those of the folders in it, too.
     Raises FileNotFoundError where there is neither, OSError when the storage does not answer.
     """
     filesystem, path = open_filesystem(uri)
@@ -89,7 +96,7 @@ def list_files(uri: str, suffix: str) -> tuple[str, ...]:
     if info.type == fs.FileType.File:
         return (uri,)
     base = uri.rstrip("/")
-    found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
+    found = filesystem.get_file_info(fs.FileSelector(path, recursive=deep))
     inside = [item.path.removeprefix(path.rstrip("/")) for item in found if item.type == fs.FileType.File]
     return tuple(sorted(base + name for name in inside if name.endswith(suffix)))
 
@@ -102,12 +109,14 @@ def write_whole(uri: str, data: pa.Buffer) -> None:
     stream.close()
 
 
-def register(connection: duckdb.DuckDBPyConnection) -> None:
+def register(connection: duckdb.DuckDBPyConnection) -> ArrowFiles:
     """Lets a DuckDB connection read the URIs of `SCHEMES`. Nothing is opened before it is read."""
-    connection.register_filesystem(_ArrowFiles())
+    files = ArrowFiles()
+    connection.register_filesystem(files)
+    return files
 
 
-class _ArrowFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
+class ArrowFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
     """What DuckDB asks a file system of fsspec for; read only."""
 
     protocol = SCHEMES
@@ -118,6 +127,12 @@ class _ArrowFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
         self._lock = threading.Lock()
         self._files: OrderedDict[str, _Shared] = OrderedDict()
         self._systems: dict[str, fs.FileSystem] = {}
+
+    @property
+    def bytes_read(self) -> int:
+        """Fetched so far from the files that are open."""
+        with self._lock:
+            return sum(file.bytes_read for file in self._files.values())
 
     def open(self, path: str, mode: str = "rb", **_: Any) -> _File:
         if mode != "rb":
@@ -168,12 +183,14 @@ class _Shared:
         self.size: int = self._file.size()
         self._tail_from = max(0, self.size - _TAIL_BYTES)
         self._tail: bytes = self._file.read_at(self.size - self._tail_from, self._tail_from)
+        self.bytes_read = len(self._tail)
 
     def read_at(self, length: int, position: int) -> bytes:
         if position >= self._tail_from:
             start = position - self._tail_from
             return self._tail[start : start + length]
         data: bytes = self._file.read_at(length, position)
+        self.bytes_read += len(data)
         return data
 
 
