@@ -157,6 +157,9 @@ class FeastHttp:
                 pass
 
     async def _body(self, request: Request) -> bytes:
+        # A page in somebody's browser may send any site a form, but not this type without being asked.
+        if not request.headers.get("content-type", "").startswith("application/json"):
+            raise HTTPException(415, "send JSON, and Content-Type: application/json")
         parts, size = [], 0
         async for part in request.stream():
             size += len(part)
@@ -178,6 +181,9 @@ class FeastHttp:
                 code = "CANCELLED"
             except http_codec.MalformedBodyError as malformed:
                 code, reply = "INVALID_ARGUMENT", JSONResponse({"detail": malformed.detail}, 422)
+            except HTTPException as refused:
+                self._finished(path, "INVALID_ARGUMENT", time.perf_counter() - begin, None)
+                raise refused
             except _BodyTooLargeError:
                 error = ResourceExhausted(f"a request may have {self._max_bytes} bytes; send fewer rows")
                 code, reply = _error_reply(error, 413)
