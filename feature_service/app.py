@@ -8,15 +8,18 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from feature_service.catalog import Catalog
+from feature_service.feast_calls import FeastCalls
 from feature_service.feast_on_demand import FeastOnDemandViews
 from feature_service.feast_online import FeastOnlineStore
 from feature_service.feast_repo import FeastRepo, load_config
+from feature_service.feast_servicers import feast_services
 from feature_service.history import HistoricalJoin
+from feature_service.http import FeastHttp
 from feature_service.materialize import Materialization
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
@@ -27,6 +30,7 @@ from feature_service.stores.newest import ParquetNewestRows
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,
 )
+from servicekit.http import serving_http
 from servicekit.server import Service, StartupError
 from servicekit.telemetry import Telemetry
 
@@ -66,24 +70,40 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     def make_materialization() -> Materialization:
         return Materialization(store, ParquetNewestRows(limits), repo, materializing, now=now)
 
+    online = OnlineRetrieval(store, on_demand, max_entities=settings.max_entities, now=now)
+    push = Push(
+        store,
+        max_rows=settings.max_push_rows,
+        max_skew=timedelta(seconds=settings.max_clock_skew_seconds),
+        now=now,
+    )
+    threads = Threads(pool, writers, settings.store_timeout_seconds, store.address)
     servicer = FeatureServicer(
         catalog,
-        OnlineRetrieval(store, on_demand, max_entities=settings.max_entities, now=now),
-        Push(
-            store,
-            max_rows=settings.max_push_rows,
-            max_skew=timedelta(seconds=settings.max_clock_skew_seconds),
-            now=now,
-        ),
+        online,
+        push,
         Historical(
             make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
         ),
         make_materialization,
-        Threads(pool, writers, settings.store_timeout_seconds, store.address),
+        threads,
+    )
+    feast = FeastCalls(catalog, online, push, threads)
+    http = FeastHttp(
+        feast, catalog, make_materialization, telemetry.metrics, max_bytes=settings.max_message_bytes
     )
     refresh = asyncio.create_task(_refresh(repo, catalog, settings.refresh_seconds))
     try:
-        yield [Service(SERVICE, functools.partial(add_FeatureRetrievalServiceServicer_to_server, servicer))]
+        async with AsyncExitStack() as stack:
+            if settings.http_port is not None:
+                stack.push_async_callback(http.close)
+                await stack.enter_async_context(
+                    serving_http(http.app(), settings, settings.http_port, "PLUMBLINE_FEATURES_HTTP_PORT")
+                )
+            yield [
+                Service(SERVICE, functools.partial(add_FeatureRetrievalServiceServicer_to_server, servicer)),
+                *feast_services(feast),
+            ]
     finally:
         refresh.cancel()
         with suppress(asyncio.CancelledError):

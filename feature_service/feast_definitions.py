@@ -32,6 +32,7 @@ from feature_service.domain import (
     ValueType,
     ViewKind,
 )
+from feature_service.stores.remote import at_endpoint
 
 _TYPES = {
     PrimitiveFeastType.FLOAT64: ValueType.DOUBLE,
@@ -156,11 +157,14 @@ def _source(found: DataSource, repo: Path) -> Source:
     location = str(
         getattr(found, "path", "") or getattr(found, "query", "") or getattr(found, "table", "") or ""
     )
-    readable = isinstance(found, FileSource) and not isinstance(found.file_format, DeltaFormat)
+    path = ""
+    if isinstance(found, FileSource) and not isinstance(found.file_format, DeltaFormat):
+        uri = FileSource.get_uri_for_file_path(repo, location)
+        path = at_endpoint(uri, found.s3_endpoint_override)
     return Source(
         name=found.name,
         location=location,
-        path=FileSource.get_uri_for_file_path(repo, location) if readable else "",
+        path=path,
         timestamp_column=found.timestamp_field or "event_timestamp",
         created_column=found.created_timestamp_column or None,
         columns=tuple(sorted((found.field_mapping or {}).items())),

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from feature_service.arrow_types import TIMESTAMP, arrow_type
 from feature_service.coercion import coerce
@@ -351,7 +350,7 @@ def _as_before(source: Source, table: pa.Table) -> pa.Table:
         return table
     if not files:
         return table
-    before = pq.read_schema(files[0])
+    before = parquet.schema_of(files[0])
     for index, name in enumerate(table.column_names):
         position = before.get_field_index(name)
         if position < 0 or pa.types.is_null(before.field(position).type):

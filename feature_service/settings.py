@@ -19,6 +19,12 @@ class FeatureSettings(ServerSettings):
     metrics_port: int | None = Field(
         7411, ge=0, le=65535, description="Port of the Prometheus page /metrics; none: no page."
     )
+    http_port: int | None = Field(
+        7412,
+        ge=0,
+        le=65535,
+        description="HTTP port for Feast's clients (online_store: remote); 0 takes a free one; none: none.",
+    )
     repo: Path = Field(Path("."), description="The folder with feature_store.yaml.")
     max_entities: int = Field(10_000, ge=1, description="Entities in one online read.")
     max_push_rows: int = Field(50_000, ge=1, description="Rows in one push.")

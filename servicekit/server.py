@@ -20,7 +20,7 @@ from prometheus_client import start_http_server
 from pydantic import ValidationError
 
 from plumbline.errors import PlumblineError
-from servicekit.interceptors import RequestInterceptor
+from servicekit.instrumentation import InstrumentedServer, LogPolicy
 from servicekit.logs import configure_logging
 from servicekit.settings import ServerSettings, print_settings_error
 from servicekit.telemetry import Telemetry, build_telemetry
@@ -41,8 +41,14 @@ class Service:
 
     name: str
     add_to: Callable[[Any], None]
-    #: Methods that clients ask every second or so; OK and NOT_FOUND are logged at DEBUG.
+    #: Methods that clients ask every second or so; OK and NOT_FOUND are logged at DEBUG unless slow.
     polled: frozenset[str] = frozenset()
+    #: Methods that are called all the time; OK is logged at DEBUG unless slow.
+    hot: frozenset[str] = frozenset()
+
+    def full_names(self, methods: frozenset[str]) -> frozenset[str]:
+        """Methods as gRPC names them on the wire."""
+        return frozenset(f"/{self.name}/{method}" for method in methods)
 
 
 class GrpcServer:
@@ -50,9 +56,13 @@ class GrpcServer:
 
     def __init__(self, settings: ServerSettings, services: Sequence[Service], telemetry: Telemetry) -> None:
         self._settings, self._services = settings, services
-        polled = frozenset(f"/{service.name}/{method}" for service in services for method in service.polled)
+        self._policy = LogPolicy(
+            hot=frozenset().union(*(service.full_names(service.hot) for service in services)),
+            polled=frozenset().union(*(service.full_names(service.polled) for service in services)),
+            slow=settings.slow_call_seconds,
+        )
+        self._telemetry = telemetry
         self._server = grpc.aio.server(
-            interceptors=[*telemetry.server_interceptors(), RequestInterceptor(telemetry.metrics, polled)],
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
             options=[
                 # One process, one port: a second server on it is a mistake, not a helper.
@@ -72,9 +82,10 @@ class GrpcServer:
         serving: what health answers until `set_serving` says otherwise.
         """
         settings = self._settings
+        instrumented: Any = InstrumentedServer(self._server, self._telemetry, self._policy)
         for service in self._services:
-            service.add_to(self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+            service.add_to(instrumented)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, instrumented)
         names = [service.name for service in self._services]
         reflection.enable_server_reflection([*names, _HEALTH, reflection.SERVICE_NAME], self._server)
         try:

@@ -33,6 +33,9 @@ class ServerSettings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text.")
+    slow_call_seconds: float = Field(
+        1.0, ge=0, description="Calls that take longer are logged, also where fast ones are not."
+    )
     otlp_endpoint: str | None = Field(
         None, description="OTLP/gRPC collector for traces, as http://host:4317; unset: none are sent."
     )

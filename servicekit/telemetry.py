@@ -9,18 +9,14 @@ from typing import Any
 import grpc
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.grpc import (
-    aio_client_interceptors,
-    aio_server_interceptor,
-    filters,
-)
+from opentelemetry.instrumentation.grpc import aio_client_interceptors
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from servicekit.tracing import TracingInterceptor
+from servicekit.tracing import ServerSpans, TracingInterceptor
 
 # From 250 µs (an online read of one entity) to a minute (a historical join).
 _BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -48,22 +44,26 @@ class CallMetrics:
 
 @dataclass(frozen=True)
 class Telemetry:
-    """Where spans and metrics of this process go."""
+    """Where spans and metrics of this process go. received: whether there is a receiver of spans at all."""
 
     provider: TracerProvider
     metrics: CallMetrics = field(default_factory=CallMetrics)
+    received: bool = True
+    sample_ratio: float = 1.0
 
     @property
     def tracer(self) -> trace.Tracer:
         """For the program's own spans."""
         return self.provider.get_tracer("plumbline")
 
-    def server_interceptors(self) -> list[grpc.aio.ServerInterceptor]:
-        """Makes a span of every call but health checks and reflection, a child of the caller's."""
-        traced = filters.negate(
-            filters.any_of(filters.health_check(), filters.service_prefix("grpc.reflection."))
+    def server_spans(self, method: str) -> ServerSpans:
+        """The spans of the calls of a method (full name), children of their callers'."""
+        return ServerSpans(
+            self.tracer,
+            method,
+            recorded=self.received,
+            sampled_below=TraceIdRatioBased.get_bound_for_rate(self.sample_ratio),
         )
-        return [aio_server_interceptor(tracer_provider=self.provider, filter_=traced)]
 
     def client_interceptors(self) -> Sequence[Any]:
         """For `plumbline.channel.open_channel`: the callee's span becomes a child of the current one."""
@@ -86,7 +86,8 @@ def build_telemetry(
     processors: Sequence[SpanProcessor] = (),
     registry: CollectorRegistry | None = None,
 ) -> Telemetry:
-    """Telemetry of one process. Spans are made (logs carry their ids) even when none are exported.
+    """Telemetry of one process. Calls have trace ids, in logs and for their callees, even when no spans are
+    exported and hence none are recorded.
 
     otlp_endpoint: "http://host:4317". processors: further receivers of spans, as in tests.
     """
@@ -100,4 +101,9 @@ def build_telemetry(
     if otlp_endpoint:
         exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=otlp_endpoint.startswith("http://"))
         provider.add_span_processor(BatchSpanProcessor(exporter))
-    return Telemetry(provider=provider, metrics=CallMetrics(registry))
+    return Telemetry(
+        provider=provider,
+        metrics=CallMetrics(registry),
+        received=bool(otlp_endpoint or processors),
+        sample_ratio=sample_ratio,
+    )

@@ -96,7 +96,11 @@ PROGRAMS = (
     Program(
         "feature_service",
         "feature_service",
-        {"grpc": ("PLUMBLINE_FEATURES_PORT", 7410), "metrics": ("PLUMBLINE_FEATURES_METRICS_PORT", 7411)},
+        {
+            "grpc": ("PLUMBLINE_FEATURES_PORT", 7410),
+            "metrics": ("PLUMBLINE_FEATURES_METRICS_PORT", 7411),
+            "http": ("PLUMBLINE_FEATURES_HTTP_PORT", 7412),
+        },
         start_seconds=90.0,  # importing Feast alone takes ten seconds on a busy machine
         needs_definitions=True,
     ),

@@ -19,6 +19,7 @@ import pyarrow as pa
 from feature_service.arrow_types import TIMESTAMP, arrow_type
 from feature_service.domain import KnownAt
 from feature_service.stores import asof_sql as sql
+from feature_service.stores import remote
 from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
 from plumbline.errors import Cancelled
 from plumbline.features.errors import JoinOutOfMemory, SourceUnreadable, StorageFull
@@ -56,6 +57,9 @@ class AsofJoin:
                 "preserve_insertion_order": True,
             },
         )
+        # Naive times count as UTC, also where files with and without a zone are read as one column.
+        self._connection.execute("SET TimeZone = 'UTC'")
+        remote.register(self._connection)
         self._rows = 0
         self._range: tuple[int, int] | None = None
         self._results = 0
@@ -239,7 +243,9 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    # What a file system of Python's raised comes with its traceback in front.
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith((" ", "Trace"))]
+    return lines[0] if lines else type(error).__name__
 
 
 def _require(view: SourceView, missing: list[str]) -> None:

@@ -46,11 +46,16 @@ _FILE = "plumbline file"
 
 @dataclass(frozen=True)
 class ParquetRows:
-    """Parquet files (paths or globs) that together hold the rows of one source; none: no rows."""
+    """Parquet files (paths or URIs) that together hold the rows of one source; none: no rows.
+
+    partitions: the columns that their folders hold (a hive-partitioned tree), each with the DuckDB type to
+    read it as; "" for what its values look like.
+    """
 
     files: tuple[str, ...]
     timestamp: str
     created: str | None = None
+    partitions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,21 @@ def literal(text: str) -> str:
 def relation(rows: ParquetRows, *, with_part: bool = False) -> str:
     """The FROM item that reads the files. with_part: with a column more, for `part`."""
     part = f", filename={literal(_FILE)}" if with_part else ""
-    return f"read_parquet([{', '.join(map(literal, rows.files))}], union_by_name=true{part})"
+
+    def read(files: Sequence[str], hive: str) -> str:
+        return f"read_parquet([{', '.join(map(literal, files))}], union_by_name=true{part}, {hive})"
+
+    # Said, not guessed: a folder above the source may have a name with "=" in it.
+    plain = "hive_partitioning=false"
+    if not rows.partitions:
+        return read(rows.files, plain)
+    types = ", ".join(f"{literal(name)}: {kind}" for name, kind in rows.partitions if kind)
+    inside = [file for file in rows.files if all(f"/{name}=" in file for name, _ in rows.partitions)]
+    hive = read(inside, "hive_partitioning=true" + (f", hive_types={{{types}}}" if types else ""))
+    outside = [file for file in rows.files if file not in set(inside)]
+    if not outside:
+        return hive
+    return f"(SELECT * FROM {hive} UNION ALL BY NAME SELECT * FROM {read(outside, plain)})"
 
 
 def part() -> str:
@@ -102,6 +121,13 @@ def part() -> str:
 def describe(rows: ParquetRows) -> str:
     """Query for (column name, DuckDB type, …) of the source."""
     return f"DESCRIBE SELECT * FROM {relation(rows)}"
+
+
+def partition_type(kind: ValueType | None) -> str:
+    """The DuckDB type to read a partition column as, from the type that is declared for it, if any."""
+    if kind is ValueType.TIMESTAMP:
+        return "TIMESTAMP"
+    return _SQL_TYPES.get(kind, "VARCHAR") if kind else "VARCHAR"
 
 
 def micros(expression: str, sql_type: str) -> str:

@@ -1,8 +1,12 @@
 """The Parquet files of a source: which they are, and how rows are added to them.
 
-A source is one file or a folder. Rows are never written into a file that exists: an append adds a file,
-written beside its place and moved there whole, so that a reader sees all of its rows or none. Parts
-of a folder lie in the folder; parts of the single file `x.parquet` lie in the folder `x.parquet.d`.
+A source is one file, a glob of local files, or a folder with all the `.parquet` files below it but those of
+which a name, or a folder's, starts with `_` or `.`: writers keep what is unfinished there. Folders named
+`column=value` below it hold the value of that column for their files (a hive-partitioned tree).
+
+Rows are never written into a file that exists: an append adds a file, which a reader sees whole or not at
+all. Parts of a folder lie in the folder; parts of the single file `x.parquet` lie in the folder
+`x.parquet.d`. The part of a partitioned tree lies at its top and holds the partition columns itself.
 
 A part is named `pushed-SEQUENCE-IDENTITY-DIGEST.parquet`: its number among the parts of its folder (so that
 of rows which agree in everything else, those added last can be told), who added it, and what was added.
@@ -11,72 +15,162 @@ of rows which agree in everything else, those added last can be told), who added
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_service.stores import remote
+
 #: The name of a part; group 1 is its number. Understood by Python and by DuckDB.
 PART_NAME = r"pushed-([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{32})\.parquet$"
+_PARTITION = re.compile(r"^([^=]+)=[^=]*$")
+_SUFFIX = ".parquet"
 
 
 class OtherRowsError(Exception):
     """A part of the same identity holds other rows."""
 
 
-def is_remote(path: str) -> bool:
-    """Whether a path is a URI of another machine, as s3://…"""
-    return "://" in path and not path.startswith("file://")
-
-
 def files_of(path: str) -> tuple[str, ...]:
-    """The files of a source, for DuckDB: paths and globs. () for a folder that is still empty.
+    """The files of a source, as paths or URIs. () for a folder that is still empty.
 
-    Raises FileNotFoundError when neither the source nor a part of it exists.
+    Raises FileNotFoundError when neither the source nor a part of it exists, OSError when a storage does
+    not answer, ValueError for a URI of no use.
     """
-    if is_remote(path):
-        return (path,)
-    main = Path(path.removeprefix("file://"))
+    if remote.is_remote(path):
+        return _remote_files(path)
+    main = remote.local_path(path)
     if main.is_dir():
-        return tuple(sorted(str(part) for part in main.rglob("*.parquet") if part.is_file()))
-    parts = tuple(sorted(str(part) for part in _parts_folder(main).glob("*.parquet")))
+        return _finished(str(main), (str(part) for part in main.rglob(f"*{_SUFFIX}") if part.is_file()))
+    parts = tuple(sorted(str(part) for part in _parts_folder(main).glob(f"*{_SUFFIX}")))
     if main.exists():
         return (str(main), *parts)
     if parts:
         return parts
+    if glob.has_magic(str(main)):
+        found = tuple(sorted(name for name in glob.glob(str(main), recursive=True) if Path(name).is_file()))
+        if found:
+            return found
     raise FileNotFoundError(f"no such file or folder: {main}")
+
+
+def partition_columns(path: str, files: Sequence[str]) -> tuple[str, ...]:
+    """The columns that the folders below a source's path hold, outermost first; () for none.
+
+    Files at the top of a tree need not be in such folders: they hold the columns. Raises ValueError for
+    files in folders of different columns.
+    """
+    top = path if remote.is_remote(path) else str(remote.local_path(path))
+    below = len(top.rstrip("/"))
+    seen: dict[tuple[str, ...], str] = {}
+    for file in files:
+        if file.startswith(top):
+            folders = file[below:].split("/")[:-1]
+            found = tuple(match[1] for match in map(_PARTITION.match, folders) if match)
+            if found:
+                seen.setdefault(found, file)
+    if len(seen) > 1:
+        one, other, *_ = seen.values()
+        raise ValueError(f"{one} and {other} are in folders of different columns")
+    return next(iter(seen), ())
+
+
+def schema_of(file: str) -> pa.Schema:
+    """The schema of one of `files_of`. Raises OSError, pa.ArrowException."""
+    filesystem, path = remote.open_filesystem(file)
+    return pq.read_schema(path, filesystem=filesystem)
 
 
 def append(path: str, rows: pa.Table, identity: str, digest: str) -> bool:
     """Adds rows durably as a part; False when that part is there already (nothing is written).
 
     identity: 32 hex digits, of the request that adds. digest: 32 hex digits, of what it adds. Appends
-    to one source take turns, those of other processes of this machine too. Raises OtherRowsError when the
-    identity added something else, OSError when the folder cannot be written, ValueError for a remote source.
+    to one local source take turns, those of other processes of this machine too. Object storage has no turns:
+    parts that are added at the same moment may get the same number, and the same request sent twice at
+    the same moment may add its rows twice, which joins and online reads do not tell from once.
+    Raises OtherRowsError when the identity added something else, OSError when the place cannot be written,
+    ValueError for a URI of no use and for a glob.
     """
-    if is_remote(path):
-        raise ValueError(f"cannot append to {path}: only local files and folders can be appended to")
-    main = Path(path.removeprefix("file://"))
-    folder = main if main.is_dir() or main.suffix != ".parquet" else _parts_folder(main)
+    if remote.is_remote(path):
+        return _append_remote(path, rows, identity, digest)
+    main = remote.local_path(path)
+    if glob.has_magic(str(main)) and not main.exists():
+        raise ValueError(f"{main} names several files: rows can be added to a file or a folder")
+    folder = main if main.is_dir() or main.suffix != _SUFFIX else _parts_folder(main)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder) as directory:
-        last = 0
-        for part in os.listdir(folder):
-            found = re.match(PART_NAME, part)
-            if found is None:
-                continue
-            if found[2] == identity:
-                if found[3] != digest:
-                    raise OtherRowsError(f"{part} was added by the same request with other rows")
-                return False
-            last = max(last, int(found[1]))
-        _write(folder / f"pushed-{last + 1:020d}-{identity}-{digest}.parquet", rows)
+        name = _next_name(os.listdir(folder), identity, digest)
+        if name is None:
+            return False
+        _write(folder / name, rows)
         os.fsync(directory)
+    return True
+
+
+def _next_name(parts: Iterable[str], identity: str, digest: str) -> str | None:
+    """The name of the part to add to those of a folder; None when it is among them."""
+    last = 0
+    for part in parts:
+        found = re.match(PART_NAME, part)
+        if found is None:
+            continue
+        if found[2] == identity:
+            if found[3] != digest:
+                raise OtherRowsError(f"{part} was added by the same request with other rows")
+            return None
+        last = max(last, int(found[1]))
+    return f"pushed-{last + 1:020d}-{identity}-{digest}{_SUFFIX}"
+
+
+def _finished(top: str, files: Iterable[str]) -> tuple[str, ...]:
+    below = len(top.rstrip("/"))
+    return tuple(
+        sorted(
+            file for file in files if not any(part.startswith(("_", ".")) for part in file[below:].split("/"))
+        )
+    )
+
+
+def _remote_files(path: str) -> tuple[str, ...]:
+    try:
+        files = remote.list_files(path, _SUFFIX)
+    except FileNotFoundError:
+        parts = _remote_parts(path)
+        if not parts:
+            raise
+        return parts
+    return (*files, *_remote_parts(path)) if files == (path,) else _finished(path, files)
+
+
+def _remote_parts(path: str) -> tuple[str, ...]:
+    if not path.endswith(_SUFFIX):
+        return ()
+    try:
+        return remote.list_files(f"{path}.d", _SUFFIX)
+    except FileNotFoundError:
+        return ()
+
+
+def _append_remote(path: str, rows: pa.Table, identity: str, digest: str) -> bool:
+    path = path.rstrip("/")
+    folder = f"{path}.d" if path.endswith(_SUFFIX) and not remote.is_folder(path) else path
+    try:
+        parts = remote.list_files(folder, _SUFFIX, deep=False)
+    except FileNotFoundError:
+        parts = ()
+    name = _next_name((part.rpartition("/")[2] for part in parts), identity, digest)
+    if name is None:
+        return False
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink)
+    remote.write_whole(f"{folder}/{name}", sink.getvalue())
     return True
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from feature_service.domain import FeatureView, Field, ValueType
-from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
-from feature_service.stores.parquet import files_of
+from feature_service.domain import FeatureView, Field, Source, ValueType
+from feature_service.stores import parquet
+from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView, partition_type
 from plumbline.features.errors import SourceUnreadable
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -29,12 +29,7 @@ def source_view(view: FeatureView, features: Sequence[Field], key_columns: Seque
             raise SourceUnreadable(
                 f"view {view.name}: the type of {item.name} is not supported", metadata={"view": view.name}
             )
-    try:
-        files = files_of(source.path)
-    except FileNotFoundError as error:
-        raise SourceUnreadable(
-            f"view {view.name}: its source {source.location} does not exist", metadata={"view": view.name}
-        ) from error
+    files, partitions = _files(view, source)
 
     def column(item: Field, name: str) -> SourceColumn:
         return SourceColumn(name, source.column_of(item.name), item.type)
@@ -42,11 +37,32 @@ def source_view(view: FeatureView, features: Sequence[Field], key_columns: Seque
     columns = key_columns or [key.name for key in view.join_keys]
     return SourceView(
         name=view.name,
-        rows=ParquetRows(files, source.timestamp_column, source.created_column),
+        rows=ParquetRows(files, source.timestamp_column, source.created_column, partitions),
         keys=tuple(column(key, name) for key, name in zip(view.join_keys, columns, strict=True)),
         features=tuple(column(item, item.name) for item in features),
         tie_break=tuple(
             column(item, item.name) for item in view.features if item.type is not ValueType.UNSPECIFIED
         ),
         ttl_micros=None if view.ttl is None else view.ttl // _MICROSECOND,
+    )
+
+
+def _files(view: FeatureView, source: Source) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The files, and the partition columns with the types that the view declares for them."""
+    try:
+        files = parquet.files_of(source.path)
+        names = parquet.partition_columns(source.path, files)
+    except FileNotFoundError as error:
+        raise SourceUnreadable(
+            f"view {view.name}: its source {source.location} does not exist", metadata={"view": view.name}
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SourceUnreadable(
+            f"view {view.name}: its source {source.location} cannot be read: {error}",
+            metadata={"view": view.name},
+        ) from error
+    declared = {source.column_of(item.name): item.type for item in (*view.join_keys, *view.features)}
+    times = (source.timestamp_column, source.created_column)
+    return files, tuple(
+        (name, "TIMESTAMP" if name in times else partition_type(declared.get(name))) for name in names
     )

@@ -37,7 +37,15 @@ class Running:
 def settings_for(repo: Path, **others: object) -> FeatureSettings:
     """Settings of a server in this process."""
     return FeatureSettings.model_validate(
-        {"repo": repo, "port": 0, "metrics_port": None, "refresh_seconds": 0.1, "join_threads": 1} | others
+        {
+            "repo": repo,
+            "port": 0,
+            "metrics_port": None,
+            "http_port": None,
+            "refresh_seconds": 0.1,
+            "join_threads": 1,
+        }
+        | others
     )
 
 

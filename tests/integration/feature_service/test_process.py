@@ -55,6 +55,7 @@ def serving(repo: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         "PLUMBLINE_FEATURES_REPO": str(repo),
         "PLUMBLINE_FEATURES_PORT": str(port),
         "PLUMBLINE_FEATURES_METRICS_PORT": "0",
+        "PLUMBLINE_FEATURES_HTTP_PORT": "0",
         "PLUMBLINE_FEATURES_REFRESH_SECONDS": "0.2",
     }
     process = subprocess.Popen(PROGRAM, env=environment(**settings), stderr=subprocess.PIPE)

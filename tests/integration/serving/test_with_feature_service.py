@@ -121,7 +121,9 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     )
     with ExitStack() as stack:
         features_address = stack.enter_context(
-            running_server(FeatureSettings(port=0, metrics_port=None, repo=repo), build_features)
+            running_server(
+                FeatureSettings(port=0, metrics_port=None, http_port=None, repo=repo), build_features
+            )
         )
         features = stack.enter_context(FeatureClient(features_address))
         features.push(

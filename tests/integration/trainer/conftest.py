@@ -130,7 +130,7 @@ def features_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [sys.executable, "-m", "feature_service", "apply", "--repo", repo], check=True, timeout=120
     )
     log = repo / "server.log"
-    settings = {"REPO": str(repo), "PORT": "0", "METRICS_PORT": "0"}
+    settings = {"REPO": str(repo), "PORT": "0", "METRICS_PORT": "0", "HTTP_PORT": "none"}
     environment = os.environ | {f"PLUMBLINE_FEATURES_{name}": value for name, value in settings.items()}
     with log.open("wb") as output:
         server = subprocess.Popen([sys.executable, "-m", "feature_service"], stderr=output, env=environment)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_service.stores import parquet
+from feature_service.stores import parquet, remote
 
 ONE, TWO, DIGEST = "1" * 32, "2" * 32, "d" * 32
 FIRST = f"pushed-{1:020d}-{ONE}-{DIGEST}.parquet"
@@ -69,7 +69,49 @@ def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
         parquet.files_of(str(tmp_path / "x.parquet"))
 
 
-def test_remote_sources_are_read_but_not_appended_to() -> None:
-    assert parquet.files_of("s3://bucket/x.parquet") == ("s3://bucket/x.parquet",)
-    with pytest.raises(ValueError, match="local"):
-        parquet.append("s3://bucket/x.parquet", ROWS, ONE, DIGEST)
+def test_what_a_writer_has_not_finished_is_not_read(tmp_path: Path) -> None:
+    for name in ("a.parquet", "sub/b.parquet", "_temporary/0/c.parquet", ".d.parquet", "sub/_e.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(ROWS, tmp_path / name)
+    (tmp_path / "_SUCCESS").touch()
+    assert parquet.files_of(str(tmp_path)) == (str(tmp_path / "a.parquet"), str(tmp_path / "sub/b.parquet"))
+
+
+def test_a_glob_is_read_but_not_appended_to(tmp_path: Path) -> None:
+    for name in ("a1.parquet", "a2.parquet", "b1.parquet"):
+        pq.write_table(ROWS, tmp_path / name)
+    assert parquet.files_of(f"{tmp_path}/a*.parquet") == (
+        str(tmp_path / "a1.parquet"),
+        str(tmp_path / "a2.parquet"),
+    )
+    with pytest.raises(ValueError, match="several files"):
+        parquet.append(f"{tmp_path}/a*.parquet", ROWS, ONE, DIGEST)
+    with pytest.raises(FileNotFoundError):
+        parquet.files_of(f"{tmp_path}/c*.parquet")
+
+
+def test_partition_columns_are_those_of_folders_below_the_source() -> None:
+    files = [
+        "/run=9/x/year=2024/month=1/a.parquet",
+        "/run=9/x/year=2025/month=2/b.parquet",
+        "/run=9/x/p.parquet",
+    ]
+    assert parquet.partition_columns("/run=9/x", files) == ("year", "month")
+    assert parquet.partition_columns("/run=9/x/", files) == ("year", "month")
+    assert parquet.partition_columns("/run=9/x/year=2024", files[:1]) == ("month",)
+    assert parquet.partition_columns("/run=9/x/p.parquet", files[2:]) == ()
+    with pytest.raises(ValueError, match="different columns"):
+        parquet.partition_columns("/run=9/x", [*files, "/run=9/x/day=1/c.parquet"])
+
+
+def test_an_endpoint_of_its_own_is_part_of_the_uri() -> None:
+    assert remote.at_endpoint("s3://b/x", None) == "s3://b/x"
+    assert remote.at_endpoint("s3://b/x", "http://localhost:9000") == "s3+http://localhost:9000/b/x"
+    assert remote.at_endpoint("s3://b/x", "minio.example/") == "s3+https://minio.example/b/x"
+    assert remote.at_endpoint("/data/x", "http://localhost:9000") == "/data/x"
+
+
+@pytest.mark.parametrize("uri", ["s3+http://localhost:9000", "s3+http:///b/x", "nope://b/x"])
+def test_a_uri_of_no_use_is_said(uri: str) -> None:
+    with pytest.raises(ValueError, match=uri.partition(":")[0].replace("+", r"\+")):
+        remote.open_filesystem(uri)
