@@ -13,20 +13,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from feature_service.catalog import Catalog
+from feature_service.domain import ViewKind
 from feature_service.feast_calls import FeastCalls
 from feature_service.feast_on_demand import FeastOnDemandViews
-from feature_service.feast_online import FeastOnlineStore
 from feature_service.feast_repo import FeastRepo, load_config
 from feature_service.feast_servicers import feast_services
 from feature_service.history import HistoricalJoin
 from feature_service.http import FeastHttp
 from feature_service.materialize import Materialization
+from feature_service.online_stores import OpenedStore, open_online_store
+from feature_service.packed.store import PackedOnlineStore
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
 from feature_service.servicer import FeatureServicer, Historical, JoinRequest, Threads
 from feature_service.settings import FeatureSettings
 from feature_service.stores.asof_join import JoinLimits
 from feature_service.stores.newest import ParquetNewestRows
+from plumbline.errors import PlumblineError
+from plumbline.features.errors import StoreUnavailable
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,
 )
@@ -46,9 +50,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     _prepare(settings.temp_dir)
     repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
     catalog = Catalog(await asyncio.to_thread(repo.load))
-    store = await asyncio.to_thread(
-        lambda: FeastOnlineStore(repo.config, timeout=settings.store_timeout_seconds)
-    )
+    store = await asyncio.to_thread(_open_store, repo, settings)
     on_demand = FeastOnDemandViews()
     limits = JoinLimits(
         settings.join_memory, settings.join_threads, str(settings.temp_dir) if settings.temp_dir else None
@@ -92,7 +94,9 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     http = FeastHttp(
         feast, catalog, make_materialization, telemetry.metrics, max_bytes=settings.max_message_bytes
     )
-    refresh = asyncio.create_task(_refresh(repo, catalog, settings.refresh_seconds))
+    tasks = [asyncio.create_task(_refresh(repo, catalog, settings.refresh_seconds))]
+    if isinstance(store, PackedOnlineStore) and settings.sweep_seconds and settings.replay_time is None:
+        tasks.append(asyncio.create_task(_sweep(store, catalog, settings.sweep_seconds)))
     try:
         async with AsyncExitStack() as stack:
             if settings.http_port is not None:
@@ -105,12 +109,23 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
                 *feast_services(feast),
             ]
     finally:
-        refresh.cancel()
-        with suppress(asyncio.CancelledError):
-            await refresh
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         # A read that still waits for a store that is away must not keep the process.
         pool.shutdown(wait=False, cancel_futures=True)
         writers.shutdown(wait=True)
+        if isinstance(store, PackedOnlineStore):
+            store.close()
+
+
+def _open_store(repo: FeastRepo, settings: FeatureSettings) -> OpenedStore:
+    replaying = settings.replay_time is not None
+    try:
+        return open_online_store(repo.config, timeout=settings.store_timeout_seconds, keep_expired=replaying)
+    except StoreUnavailable as error:
+        raise StartupError(str(error)) from error
 
 
 def _prepare(temp_dir: Path | None) -> None:
@@ -143,3 +158,20 @@ async def _refresh(repo: FeastRepo, catalog: Catalog, seconds: float) -> None:
                 catalog.replace(await asyncio.to_thread(repo.load))
         except Exception:  # noqa: BLE001 - the outermost frame of its task, which must outlive any fault
             _log.exception("cannot read the registry; the definitions read before stay in force")
+
+
+async def _sweep(store: PackedOnlineStore, catalog: Catalog, seconds: float) -> None:
+    """Removes rows past their ttl, for as long as the server runs, whatever goes wrong in between."""
+    while True:
+        await asyncio.sleep(seconds)
+        for view in list(catalog.definitions.views.values()):
+            if view.kind is ViewKind.ON_DEMAND:
+                continue
+            try:
+                now = round(datetime.now(UTC).timestamp() * 1_000_000)
+                removed = await asyncio.to_thread(store.sweep, view, now)
+            except PlumblineError as error:
+                _log.warning("rows of %s past their ttl are not removed: %s", view.name, error)
+                continue
+            if removed:
+                _log.info("removed %d rows of %s past their ttl", removed, view.name)
