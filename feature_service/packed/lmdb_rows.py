@@ -25,8 +25,9 @@ from plumbline.features.errors import StorageFull, StoreUnavailable
 
 #: Address space, not disk: the file grows as rows come.
 DEFAULT_MAP_SIZE = 64 * 1024**3
-#: LMDB's own limit on the length of a key.
+#: LMDB's own limit on the length of a key, and what a view's prefix leaves of it.
 _LONGEST_KEY = 511
+_LONGEST_ENTITY_KEY = _LONGEST_KEY - 8
 #: Views' prefixes begin below 0x80.
 _NOTES = b"\xffnotes:\x00"
 #: Rows looked at in one read transaction of a sweep, and removed in one write transaction.
@@ -70,10 +71,16 @@ class LmdbRows:
         """See ports.RowStore."""
         with self._reading() as txn:
             get = txn.get
-            try:
-                return [[get(view + key) for key in keys] for view, keys in reads]
-            except lmdb.BadValsizeError:
-                return [[get(_key(view, key)) for key in keys] for view, keys in reads]
+            found = []
+            for view, keys in reads:
+                rows = [get(view + key) for key in keys]
+                if None in rows:
+                    # A key too long for LMDB is not found, whatever is stored for it.
+                    for i, key in enumerate(keys):
+                        if len(key) > _LONGEST_ENTITY_KEY:
+                            rows[i] = get(_key(view, key))
+                found.append(rows)
+            return found
 
     async def get_async(self, reads: RowReads) -> list[list[bytes | None]]:
         """See ports.RowStore."""
@@ -230,8 +237,7 @@ class LmdbRows:
 
 def _key(view: bytes, key: bytes) -> bytes:
     """A key LMDB can hold; what is too long is stood for by its digest."""
-    whole = view + key
-    return whole if len(whole) <= _LONGEST_KEY else view + hashlib.sha256(key).digest()
+    return view + key if len(key) <= _LONGEST_ENTITY_KEY else view + hashlib.sha256(key).digest()
 
 
 def _open(path: str, map_size: int, sync: bool, address: str) -> lmdb.Environment:
