@@ -23,10 +23,11 @@ from feature_service.http import FeastHttp
 from feature_service.materialize import Materialization
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
-from feature_service.servicer import FeatureServicer, Historical, JoinRequest, Threads
+from feature_service.servicer import FeatureServicer, Historical, JoinRequest
 from feature_service.settings import FeatureSettings
 from feature_service.stores.asof_join import JoinLimits
 from feature_service.stores.newest import ParquetNewestRows
+from feature_service.threads import Threads
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,
 )
