@@ -118,7 +118,7 @@ class HotPlan:
         else:
             rows, mask_size = answer.rows, -(-answer.rows // 8)
             masks = np.packbits(~present, axis=1, bitorder="little").tobytes()
-            statuses, whole = answer.statuses.tobytes(), present.all(axis=1).tolist()
+            statuses, whole = answer.statuses.tobytes(), np.all(present, axis=1).tolist()
             cells = [
                 Cells(data)
                 if whole[i]
@@ -130,7 +130,7 @@ class HotPlan:
                 for i, data in enumerate(values)
             ]
         for i, array in answer.others.items():
-            if present is not None and not present[i].all():
+            if present is not None and not np.all(present[i]):
                 filling = fills.get(i, pa.scalar(None, array.type))
                 array = pc.if_else(pa.array(present[i]), array, filling)
             cells[i] = Cells(_message(array), cells[i].null_mask, cells[i].statuses)

@@ -1,7 +1,7 @@
 """Replies as wire bytes: what stays from call to call is encoded once, columns are copied whole.
 
-A packed field of fixed-width numbers is a tag, a length and the little-endian array, and a status below 128 is
-one byte. So a reply is the plan's own bytes with arrays put in between; to every client it is an ordinary
+A packed field of fixed-width numbers is a tag, a length and the little-endian array, and a status below 128
+is one byte. So a reply is the plan's own bytes with arrays put in between; to every client it is an ordinary
 message. The numbers of the fields are those of protos/plumbline/features/v1 and …/types/v1.
 """
 
