@@ -19,14 +19,18 @@ from feature_service.feast_online import FeastOnlineStore
 from feature_service.feast_repo import FeastRepo, load_config
 from feature_service.feast_servicers import feast_services
 from feature_service.history import HistoricalJoin
+from feature_service.hot import HotPlan
 from feature_service.http import FeastHttp
 from feature_service.materialize import Materialization
+from feature_service.online import Limits, OnlineReads
+from feature_service.ports import RowStore
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
-from feature_service.servicer import FeatureServicer, Historical, JoinRequest, Threads
+from feature_service.servicer import FeatureServicer, Historical, JoinRequest
 from feature_service.settings import FeatureSettings
 from feature_service.stores.asof_join import JoinLimits
 from feature_service.stores.newest import ParquetNewestRows
+from feature_service.threads import Threads
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,
 )
@@ -45,7 +49,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     now = _clock(settings.replay_time)
     _prepare(settings.temp_dir)
     repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
-    catalog = Catalog(await asyncio.to_thread(repo.load))
+    catalog = await asyncio.to_thread(lambda: Catalog(repo.load(), HotPlan.of))
     store = await asyncio.to_thread(
         lambda: FeastOnlineStore(repo.config, timeout=settings.store_timeout_seconds)
     )
@@ -78,9 +82,12 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         now=now,
     )
     threads = Threads(pool, writers, settings.store_timeout_seconds, store.address)
+    # Packed rows are read as they are; any other store through its columns.
+    rows: RowStore | None = getattr(store, "rows", None)
+    reads = OnlineReads(catalog, online, rows, threads, Limits(settings.max_entities))
     servicer = FeatureServicer(
         catalog,
-        online,
+        reads,
         push,
         Historical(
             make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
@@ -101,7 +108,11 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
                     serving_http(http.app(), settings, settings.http_port, "PLUMBLINE_FEATURES_HTTP_PORT")
                 )
             yield [
-                Service(SERVICE, functools.partial(add_FeatureRetrievalServiceServicer_to_server, servicer)),
+                Service(
+                    SERVICE,
+                    functools.partial(add_FeatureRetrievalServiceServicer_to_server, servicer),
+                    hot=frozenset({"GetOnlineFeatures", "GetFeatureMatrix"}),
+                ),
                 *feast_services(feast),
             ]
     finally:
@@ -140,6 +151,6 @@ async def _refresh(repo: FeastRepo, catalog: Catalog, seconds: float) -> None:
         await asyncio.sleep(seconds)
         try:
             if await asyncio.to_thread(repo.changed):
-                catalog.replace(await asyncio.to_thread(repo.load))
+                await asyncio.to_thread(lambda: catalog.replace(repo.load()))
         except Exception:  # noqa: BLE001 - the outermost frame of its task, which must outlive any fault
             _log.exception("cannot read the registry; the definitions read before stay in force")

@@ -87,7 +87,10 @@ class InstrumentedServer:
                 else grpc.unary_unary_rpc_method_handler
             )
             behavior = _unary(calls, inner)
-        return make(behavior, handler.request_deserializer, handler.response_serializer)
+        serializer = handler.response_serializer
+        if serializer is not None:
+            serializer = _serializer(serializer)
+        return make(behavior, handler.request_deserializer, serializer)
 
 
 class _Generic(grpc.GenericRpcHandler):
@@ -108,6 +111,15 @@ class _Generic(grpc.GenericRpcHandler):
             wrapped = self._wrap(str(handler_call_details.method), handler)
             found = self._known[id(handler)] = (handler, wrapped)
         return found[1]
+
+
+def _serializer(inner: Any) -> Any:
+    """A handler may answer with a message or, where it has written one itself, with its bytes."""
+
+    def serialize(reply: Any) -> bytes:
+        return reply if type(reply) is bytes else inner(reply)
+
+    return serialize
 
 
 def _unary(calls: _Method, inner: Any) -> Any:
