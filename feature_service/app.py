@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from feature_service.catalog import Catalog
+from feature_service.checkpoints import Checkpoints, NotedLog
 from feature_service.feast_calls import FeastCalls
 from feature_service.feast_on_demand import FeastOnDemandViews
 from feature_service.feast_online import FeastOnlineStore
@@ -49,6 +50,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     store = await asyncio.to_thread(
         lambda: FeastOnlineStore(repo.config, timeout=settings.store_timeout_seconds)
     )
+    checkpoints = Checkpoints(repo.config.project, None)
     on_demand = FeastOnDemandViews()
     limits = JoinLimits(
         settings.join_memory, settings.join_threads, str(settings.temp_dir) if settings.temp_dir else None
@@ -68,7 +70,9 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         )
 
     def make_materialization() -> Materialization:
-        return Materialization(store, ParquetNewestRows(limits), repo, materializing, now=now)
+        return Materialization(
+            store, ParquetNewestRows(limits), NotedLog(checkpoints, repo), checkpoints, materializing, now=now
+        )
 
     online = OnlineRetrieval(store, on_demand, max_entities=settings.max_entities, now=now)
     push = Push(

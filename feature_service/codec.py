@@ -181,6 +181,9 @@ def materialize_progress(found: MaterializeProgress) -> pb.MaterializeResponse:
         view_finished=found.view_finished,
         start_time=None if found.start is None else _timestamp(found.start),
         end_time=_timestamp(found.end),
+        operation_id=found.operation_id,
+        rows_total=found.rows_total,
+        rows_resumed=found.rows_resumed,
     )
 
 

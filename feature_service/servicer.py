@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -144,7 +145,8 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
     ) -> AsyncIterator[pb.MaterializeResponse]:
         start, end = codec.moment(request, "start_time"), codec.moment(request, "end_time")
         job, definitions = self._make_materialization(), self._catalog.definitions
-        async with aclosing(drain(job, lambda: job.run(definitions, request.views, start, end))) as steps:
+        run = functools.partial(job.run, definitions, request.views, start, end, request.operation_id)
+        async with aclosing(drain(job, run)) as steps:
             async for step in steps:
                 yield codec.materialize_progress(step)
 

@@ -266,26 +266,9 @@ def answer(view: SourceView) -> str:
     return f"SELECT {features} FROM entity AS e LEFT JOIN ({hit}) AS h ON h.r = e.r ORDER BY e.r"
 
 
-def newest(view: SourceView, *, tie_break: bool) -> str:
-    """Query for the greatest row of each key in src, as (k0…, ev, cr, f0…)."""
-    order = ["ev DESC", "cr DESC NULLS LAST"]
-    if tie_break:
-        order += ["part DESC", *(f"t{i} DESC NULLS LAST" for i in range(len(view.tie_break)))]
-    partition = f"PARTITION BY {', '.join(key_list(view))} " if view.keys else ""
-    return (
-        f"SELECT {', '.join(row_columns(view))} FROM src "
-        f"QUALIFY row_number() OVER ({partition}ORDER BY {', '.join(order)}) = 1"
-    )
-
-
 def key_list(view: SourceView) -> list[str]:
     """k0…, one for each join key."""
     return [f"k{i}" for i in range(len(view.keys))]
-
-
-def row_columns(view: SourceView) -> list[str]:
-    """The columns of `newest`."""
-    return [*key_list(view), "ev", "cr", *(f"f{i}" for i in range(len(view.features)))]
 
 
 def _refused(expression: str, target: str, sql_type: str, wanted: ValueType, column: str) -> str:
