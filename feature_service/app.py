@@ -24,10 +24,11 @@ from feature_service.http import FeastHttp
 from feature_service.materialize import Materialization
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
+from feature_service.sampling import EntitySampling
 from feature_service.servicer import FeatureServicer, Historical, JoinRequest, Threads
 from feature_service.settings import FeatureSettings
 from feature_service.stores.asof_join import JoinLimits
-from feature_service.stores.newest import ParquetNewestRows
+from feature_service.stores.newest import ParquetEntityKeys, ParquetNewestRows
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,
 )
@@ -90,6 +91,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
             make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
         ),
         make_materialization,
+        EntitySampling(ParquetEntityKeys(limits), now=now),
         threads,
     )
     feast = FeastCalls(catalog, online, push, threads)

@@ -12,7 +12,7 @@ from feature_service import domain
 from feature_service.history import Progress, Summary
 from feature_service.materialize import MaterializeProgress
 from feature_service.planning import Selection
-from feature_service.push import Destination, Pushed
+from feature_service.push import Destination, Pushed, PushedStream
 from feature_service.retrieval import OnlineFeatures
 from plumbline import columns
 from plumbline.errors import FieldViolation
@@ -168,6 +168,27 @@ def pushed(found: Pushed) -> pb.PushFeaturesResponse:
             pb.RefusedRow(row=item.row, column=item.column, reason=item.reason) for item in found.refused
         ],
         views=found.views,
+    )
+
+
+def pushed_stream(found: PushedStream) -> pb.PushFeaturesStreamResponse:
+    """The reply to a stream of pushes."""
+    return pb.PushFeaturesStreamResponse(
+        messages=found.messages,
+        rows_written=found.rows_written,
+        rows_refused=found.rows_refused,
+        refused=[
+            pb.RefusedRow(row=item.row, column=item.column, reason=item.reason, message=message)
+            for message, item in found.refused
+        ],
+        views=found.views,
+    )
+
+
+def sampled(found: pa.Table) -> pb.SampleEntitiesResponse:
+    """Entities, one column a join key."""
+    return pb.SampleEntitiesResponse(
+        entities=[columns.encode(name, found[name]) for name in found.column_names]
     )
 
 

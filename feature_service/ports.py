@@ -194,3 +194,15 @@ class NewestRows(Protocol):
 
     def interrupt(self) -> None:
         """Ends a running scan with Cancelled."""
+
+
+class EntityKeys(Protocol):
+    """Knows the keys that occur in the offline rows."""
+
+    def sample(self, views: Sequence[FeatureView], end: datetime, count: int, seed: int) -> pa.Table:
+        """At most `count` of the distinct keys of views with the same join keys, one column each, named by
+        the first.
+
+        Of rows known at end. The same seed over the same rows draws the same keys. Raises SourceUnreadable,
+        ResourceExhausted.
+        """

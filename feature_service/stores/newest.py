@@ -57,6 +57,30 @@ class ParquetNewestRows:
             running.interrupt()
 
 
+class ParquetEntityKeys:
+    """See ports.EntityKeys."""
+
+    def __init__(self, limits: JoinLimits) -> None:
+        self._limits = limits
+
+    def sample(self, views: Sequence[FeatureView], end: datetime, count: int, seed: int) -> pa.Table:
+        """See ports.EntityKeys."""
+        names = [key.name for key in views[0].join_keys]
+        schema = pa.schema([(key.name, arrow_type(key.type)) for key in views[0].join_keys])
+        plans = [plan for view in views if (plan := source_view(view, view.features)).rows.files]
+        if not plans:
+            return schema.empty_table()
+        with AsofJoin(self._limits) as join:
+            types = [join.columns(plan) for plan in plans]
+            query = join.stream(
+                plans[0],
+                lambda _: sql.sample_keys(list(zip(plans, types, strict=True)), _micros(end), count, seed),
+                _READ_ROWS,
+            )
+            table = pa.Table.from_batches(list(query)) if names else schema.empty_table()
+        return table.rename_columns(names).cast(schema) if table.num_columns else schema.empty_table()
+
+
 class _Scan:
     """See ports.RowScan."""
 

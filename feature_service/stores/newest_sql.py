@@ -16,9 +16,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from feature_service.domain import ValueType
-from feature_service.stores.asof_sql import SourceColumn, SourceView, ident, literal, micros, part, typed
-
-_FILE = "plumbline file"
+from feature_service.stores.asof_sql import (
+    FILE,
+    SourceColumn,
+    SourceView,
+    ident,
+    literal,
+    micros,
+    part,
+    relation,
+    typed,
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def rows(
         columns.append(f"{part()} AS part")
     named = tie_break or bool(wanted.whole)
     if wanted.whole:
-        columns.append(f"{ident(_FILE)} IN ({', '.join(map(literal, wanted.whole))}) AS late")
+        columns.append(f"{ident(FILE)} IN ({', '.join(map(literal, wanted.whole))}) AS late")
     conditions = ["ev IS NOT NULL", *(f"{key} IS NOT NULL" for key in key_names(view))]
     conditions.append(f"known <= {wanted.end}")
     conditions += [f"ev > {wanted.after}"] if wanted.after is not None else []
@@ -107,18 +115,13 @@ def rows(
     if wanted.known_after is not None:
         late = " OR late" if wanted.whole else ""
         conditions.append(f"(known > {wanted.known_after}{late})")
-    read = f"SELECT {', '.join(columns)} FROM {_relation(view, named)}"
+    read = f"SELECT {', '.join(columns)} FROM {relation(view.rows, with_part=named)}"
     return f"SELECT * FROM ({read}) WHERE {' AND '.join(conditions)}"
 
 
 def key_names(view: SourceView) -> list[str]:
     """k0…, one for each join key."""
     return [f"k{i}" for i in range(len(view.keys))]
-
-
-def _relation(view: SourceView, named: bool) -> str:
-    file = f", filename={literal(_FILE)}" if named else ""
-    return f"read_parquet([{', '.join(map(literal, view.rows.files))}], union_by_name=true{file})"
 
 
 def _stored_order(key: str, kind: ValueType) -> list[str]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from feature_service.stores.parquet import is_remote
+from feature_service.stores.remote import is_remote
 
 #: File systems and the clocks of other machines are no more exact than this.
 _SLACK = timedelta(seconds=60)

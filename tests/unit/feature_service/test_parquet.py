@@ -18,7 +18,7 @@ ROWS = pa.table({"a": [1, 2]})
 def test_a_part_of_a_file_lies_beside_it(tmp_path: Path) -> None:
     main = tmp_path / "x.parquet"
     pq.write_table(ROWS, main)
-    assert parquet.append(str(main), ROWS, ONE, DIGEST)
+    assert parquet.append(str(main), ROWS, ONE, DIGEST).added
     assert parquet.files_of(str(main)) == (str(main), str(tmp_path / "x.parquet.d" / FIRST))
 
 
@@ -32,9 +32,12 @@ def test_a_part_of_a_folder_lies_in_it(tmp_path: Path) -> None:
 
 def test_a_part_is_written_once(tmp_path: Path) -> None:
     main = str(tmp_path / "x.parquet")
-    assert parquet.append(main, ROWS, ONE, DIGEST)
-    assert not parquet.append(main, ROWS, ONE, DIGEST)
-    assert parquet.append(main, ROWS, TWO, DIGEST)
+    assert parquet.append(main, ROWS, ONE, DIGEST).added
+    again = parquet.append(main, ROWS, ONE, DIGEST)
+    assert (again.added, again.part, again.later) == (False, tmp_path / "x.parquet.d" / FIRST, ())
+    later = parquet.append(main, ROWS, TWO, DIGEST)
+    assert later.added
+    assert parquet.append(main, ROWS, ONE, DIGEST).later == (later.part,)
     assert len(parquet.files_of(main)) == 2
 
 
