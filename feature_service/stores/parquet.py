@@ -41,8 +41,8 @@ def files_of(path: str) -> tuple[str, ...]:
         return _remote_files(path)
     main = remote.local_path(path)
     if main.is_dir():
-        found = (str(part) for part in main.rglob(f"*{_SUFFIX}") if part.is_file())
-        return without_merged(_finished(str(main), found))
+        files = (str(part) for part in main.rglob(f"*{_SUFFIX}") if part.is_file())
+        return without_merged(_finished(str(main), files))
     parts = without_merged(tuple(sorted(str(part) for part in _parts_folder(main).glob(f"*{_SUFFIX}"))))
     if main.exists():
         return (str(main), *parts)

@@ -19,6 +19,7 @@ from feature_service.stores import compaction, parquet
 from feature_service.stores.asof_join import AsofJoin, JoinLimits
 from feature_service.stores.compaction import Compacted, compact
 from feature_service.stores.newest import ParquetNewestRows
+from feature_service.stores.parts import OtherRowsError
 from feature_service.stores.source_views import source_view
 
 LIMITS = JoinLimits("300MB", 1)
@@ -122,7 +123,7 @@ def test_request_ids_stay_known(tmp_path: Path) -> None:
     for number in range(9):
         again = push(path, number, [("a", number, None, number)])
         assert (again.added, again.part) == (False, None)
-        with pytest.raises(parquet.OtherRowsError):
+        with pytest.raises(OtherRowsError):
             parquet.append(
                 str(path), pq.read_table(parquet.files_of(str(path))[0]), identity(number), "e" * 32
             )

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_service.stores import parquet, remote
+from feature_service.stores.parts import OtherRowsError
 
 ONE, TWO, DIGEST = "1" * 32, "2" * 32, "d" * 32
 FIRST = f"pushed-{1:020d}-{ONE}-{DIGEST}.parquet"
@@ -34,7 +35,7 @@ def test_a_part_is_written_once(tmp_path: Path) -> None:
     main = str(tmp_path / "x.parquet")
     assert parquet.append(main, ROWS, ONE, DIGEST).added
     again = parquet.append(main, ROWS, ONE, DIGEST)
-    assert (again.added, again.part, again.later) == (False, tmp_path / "x.parquet.d" / FIRST, ())
+    assert (again.added, again.part, again.later) == (False, str(tmp_path / "x.parquet.d" / FIRST), ())
     later = parquet.append(main, ROWS, TWO, DIGEST)
     assert later.added
     assert parquet.append(main, ROWS, ONE, DIGEST).later == (later.part,)
@@ -52,7 +53,7 @@ def test_parts_are_numbered_in_the_order_they_are_added(tmp_path: Path) -> None:
 def test_one_identity_does_not_add_other_rows(tmp_path: Path) -> None:
     main = str(tmp_path / "x.parquet")
     parquet.append(main, ROWS, ONE, DIGEST)
-    with pytest.raises(parquet.OtherRowsError):
+    with pytest.raises(OtherRowsError):
         parquet.append(main, ROWS, ONE, "e" * 32)
     assert len(parquet.files_of(main)) == 1
 
