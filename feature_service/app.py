@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from feature_service.catalog import Catalog
+from feature_service.checkpoints import Checkpoints, NotedLog
 from feature_service.feast_calls import FeastCalls
 from feature_service.feast_on_demand import FeastOnDemandViews
 from feature_service.feast_online import FeastOnlineStore
@@ -26,10 +27,11 @@ from feature_service.online import Limits, OnlineReads
 from feature_service.ports import RowStore
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
+from feature_service.sampling import EntitySampling
 from feature_service.servicer import FeatureServicer, Historical, JoinRequest
 from feature_service.settings import FeatureSettings
 from feature_service.stores.asof_join import JoinLimits
-from feature_service.stores.newest import ParquetNewestRows
+from feature_service.stores.newest import ParquetEntityKeys, ParquetNewestRows
 from feature_service.threads import Threads
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,
@@ -53,6 +55,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     store = await asyncio.to_thread(
         lambda: FeastOnlineStore(repo.config, timeout=settings.store_timeout_seconds)
     )
+    checkpoints = Checkpoints(repo.config.project, None)
     on_demand = FeastOnDemandViews()
     limits = JoinLimits(
         settings.join_memory, settings.join_threads, str(settings.temp_dir) if settings.temp_dir else None
@@ -72,7 +75,9 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         )
 
     def make_materialization() -> Materialization:
-        return Materialization(store, ParquetNewestRows(limits), repo, materializing, now=now)
+        return Materialization(
+            store, ParquetNewestRows(limits), NotedLog(checkpoints, repo), checkpoints, materializing, now=now
+        )
 
     online = OnlineRetrieval(store, on_demand, max_entities=settings.max_entities, now=now)
     push = Push(
@@ -93,6 +98,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
             make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
         ),
         make_materialization,
+        EntitySampling(ParquetEntityKeys(limits), now=now),
         threads,
     )
     feast = FeastCalls(catalog, online, push, threads)

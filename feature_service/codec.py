@@ -13,7 +13,7 @@ from feature_service import domain
 from feature_service.history import Progress, Summary
 from feature_service.materialize import MaterializeProgress
 from feature_service.planning import Selection
-from feature_service.push import Destination, Pushed
+from feature_service.push import Destination, Pushed, PushedStream
 from feature_service.retrieval import OnlineFeatures, ReadOptions
 from plumbline import columns
 from plumbline.errors import FieldViolation
@@ -206,6 +206,27 @@ def pushed(found: Pushed) -> pb.PushFeaturesResponse:
     )
 
 
+def pushed_stream(found: PushedStream) -> pb.PushFeaturesStreamResponse:
+    """The reply to a stream of pushes."""
+    return pb.PushFeaturesStreamResponse(
+        messages=found.messages,
+        rows_written=found.rows_written,
+        rows_refused=found.rows_refused,
+        refused=[
+            pb.RefusedRow(row=item.row, column=item.column, reason=item.reason, message=message)
+            for message, item in found.refused
+        ],
+        views=found.views,
+    )
+
+
+def sampled(found: pa.Table) -> pb.SampleEntitiesResponse:
+    """Entities, one column a join key."""
+    return pb.SampleEntitiesResponse(
+        entities=[columns.encode(name, found[name]) for name in found.column_names]
+    )
+
+
 def materialize_progress(found: MaterializeProgress) -> pb.MaterializeResponse:
     """A progress message."""
     return pb.MaterializeResponse(
@@ -216,6 +237,9 @@ def materialize_progress(found: MaterializeProgress) -> pb.MaterializeResponse:
         view_finished=found.view_finished,
         start_time=None if found.start is None else _timestamp(found.start),
         end_time=_timestamp(found.end),
+        operation_id=found.operation_id,
+        rows_total=found.rows_total,
+        rows_resumed=found.rows_resumed,
     )
 
 

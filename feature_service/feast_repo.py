@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -118,9 +118,7 @@ class FeastRepo:
         """See ports.MaterializationLog."""
         with self._lock:
             found = self._store.registry.get_feature_view(view.name, self.config.project, allow_cache=False)
-        now = self._now()
-        ends = [_aware(end) for _, end in found.materialization_intervals]
-        return max((end for end in ends if end <= now), default=None)
+        return trusted_end(found.materialization_intervals, found.last_updated_timestamp, self._now())
 
     def record(self, view: FeatureView, start: datetime, end: datetime) -> None:
         """See ports.MaterializationLog."""
@@ -159,6 +157,23 @@ class FeastRepo:
         except FileNotFoundError:
             return (0, 0, 0)
         return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def trusted_end(
+    intervals: Sequence[tuple[datetime, datetime]], updated: datetime | None, now: datetime
+) -> datetime | None:
+    """Up to when a view is online, by the intervals in the order in which they were recorded.
+
+    Feast records an end in the future as it is asked for, and takes the greatest end for the last. Here ends
+    after now, and ends after the view was last updated, do not count: they lay in the future when they were
+    recorded. Of the others the one recorded last counts, so that one that has passed meanwhile does not
+    hide what came after it; at worst, rows are gone over again.
+    """
+    for _, end in reversed(intervals):
+        known = _aware(end)
+        if known <= now and (updated is None or known <= _aware(updated)):
+            return known
+    return None
 
 
 def _aware(moment: datetime) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -19,8 +20,10 @@ from feature_service.history import HistoricalJoin, Progress, Step, Summary, mal
 from feature_service.jobs import drain
 from feature_service.materialize import Materialization
 from feature_service.online import OnlineReads
-from feature_service.push import Push
+from feature_service.push import Push, Pushed, PushedStream
+from feature_service.sampling import EntitySampling
 from feature_service.threads import Threads
+from plumbline.errors import PlumblineError
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceServicer
@@ -56,6 +59,7 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
         push: Push,
         historical: Historical,
         make_materialization: Callable[[], Materialization],
+        sampling: EntitySampling,
         threads: Threads,
     ) -> None:
         self._catalog, self._online, self._push = catalog, online, push
@@ -64,6 +68,7 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
             make_materialization,
             threads,
         )
+        self._sampling = sampling
 
     async def GetOnlineFeatures(  # type: ignore[override]  # noqa: N802 - the reply as it goes over the wire
         self, request: pb.GetOnlineFeaturesRequest, context: Any
@@ -94,10 +99,32 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
     async def PushFeatures(  # noqa: N802
         self, request: pb.PushFeaturesRequest, context: Any
     ) -> pb.PushFeaturesResponse:
+        return codec.pushed(await self._pushed(request))
+
+    async def PushFeaturesStream(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.PushFeaturesStreamRequest], context: Any
+    ) -> pb.PushFeaturesStreamResponse:
+        # The next message is read only when this one is written: gRPC's flow control makes the client wait.
+        total = PushedStream()
+        async for request in request_iterator:
+            try:
+                total.add(await self._pushed(request.push))
+            except PlumblineError as error:
+                raise total.at_fault(error) from error
+        return codec.pushed_stream(total)
+
+    async def SampleEntities(  # noqa: N802
+        self, request: pb.SampleEntitiesRequest, context: Any
+    ) -> pb.SampleEntitiesResponse:
+        plan = self._catalog.plan(codec.selection(request.selection))
+        found = await self._threads.write(lambda: self._sampling.draw(plan, request.count, request.seed))
+        return codec.sampled(found)
+
+    async def _pushed(self, request: pb.PushFeaturesRequest) -> Pushed:
         rows = codec.table(request.columns)
         destination, best_effort = codec.destination(request), codec.best_effort(request)
         definitions = self._catalog.definitions
-        done = await self._threads.write(
+        return await self._threads.write(
             lambda: self._push.push(
                 definitions,
                 request.target,
@@ -107,14 +134,14 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
                 request_id=request.request_id,
             )
         )
-        return codec.pushed(done)
 
     async def Materialize(  # noqa: N802
         self, request: pb.MaterializeRequest, context: Any
     ) -> AsyncIterator[pb.MaterializeResponse]:
         start, end = codec.moment(request, "start_time"), codec.moment(request, "end_time")
         job, definitions = self._make_materialization(), self._catalog.definitions
-        async with aclosing(drain(job, lambda: job.run(definitions, request.views, start, end))) as steps:
+        run = functools.partial(job.run, definitions, request.views, start, end, request.operation_id)
+        async with aclosing(drain(job, run)) as steps:
             async for step in steps:
                 yield codec.materialize_progress(step)
 

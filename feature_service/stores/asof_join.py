@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,6 @@ from plumbline.errors import Cancelled
 from plumbline.features.errors import JoinOutOfMemory, SourceUnreadable, StorageFull
 
 _BATCH_ROWS = 65_536
-#: Rows that go to the online store at once: while they are written, other writers wait.
-_WRITE_ROWS = 8_192
 
 
 @dataclass(frozen=True)
@@ -121,25 +119,24 @@ class AsofJoin:
             raise RuntimeError(f"view {view.name}: {self._rows} entity rows in, {table.num_rows} out")
         return table
 
-    def newest(
-        self, view: SourceView, start: int | None, end: int, *, by_known: bool = False
-    ) -> Iterator[pa.RecordBatch]:
-        """The newest row of each key, as batches of (k0…, ev, cr, f0…).
+    def stream(
+        self, view: SourceView, query: Callable[[Mapping[str, str]], str], rows: int
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """What a query over the view's source gives, in batches of `rows`, as DuckDB types it.
 
-        Of rows known at end (event and created time ≤ end) with event time > start; by_known: that became
-        known after start instead, so that rows which arrived late are among them. Times in µs.
+        query: made from the DuckDB types of the source's columns. Raises SourceUnreadable, ResourceExhausted,
+        Cancelled.
         """
-        if not view.rows.files:
-            return
-        where = [f"known <= {end}"]
-        if start is not None:
-            where.append(f"{'known' if by_known else 'ev'} > {start}")
+        types = self.columns(view)
+        _check_columns(view, types)
         with _readable(view.name):
-            tie_break = self._load(view, where, None, KnownAt.CREATED_BY_THEN)
-            reader = self._connection.sql(sql.newest(view, tie_break=tie_break)).to_arrow_reader(_WRITE_ROWS)
-            schema = _row_schema(view)
-            for batch in reader:
-                yield _restore(batch, schema)
+            self._check()
+            reader = self._connection.sql(query(types)).to_arrow_reader(rows)
+            try:
+                yield from reader
+            finally:
+                # A result that is not read to its end keeps the connection from the next query.
+                reader.close()
 
     def pull(
         self,
@@ -270,12 +267,6 @@ def _check_columns(view: SourceView, types: dict[str, str]) -> None:
 
 def _nulls(features: Sequence[SourceColumn], rows: int) -> pa.Table:
     return pa.table({item.name: pa.nulls(rows, arrow_type(item.type)) for item in features})
-
-
-def _row_schema(view: SourceView) -> pa.Schema:
-    keys = [(f"k{i}", arrow_type(key.type)) for i, key in enumerate(view.keys)]
-    times = [("ev", TIMESTAMP), ("cr", TIMESTAMP)]
-    return pa.schema(keys + times + [(item.name, arrow_type(item.type)) for item in view.features])
 
 
 def _restore(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
