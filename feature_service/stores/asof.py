@@ -13,11 +13,13 @@ the entity rows it was given, in their order. What counts as known at a moment i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,25 +27,25 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from feast import FeatureView, FileSource
 from feast.data_source import DataSource
-from feast.errors import FeastEntityDFMissingColumnsError
 from feast.feature_logging import LoggingConfig, LoggingSource
 from feast.infra.offline_stores.file_source import FileLoggingDestination
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
-from feast.utils import _parse_feature_ref, compute_non_entity_date_range
+from feast.utils import compute_non_entity_date_range
 
-from feature_service import feast_definitions
-from feature_service.domain import FeatureView as View
-from feature_service.domain import Field, KnownAt, Projection
+from feature_service.domain import KnownAt
 from feature_service.stores import parquet, remote
 from feature_service.stores.asof_job import AsofRetrievalJob
 from feature_service.stores.asof_join import AsofJoin
+from feature_service.stores.asof_reads import ViewRead, entities_between, output_names, warn_of_backfill
 from feature_service.stores.asof_refusals import WithoutMonitoring
-from feature_service.stores.asof_sources import SourceRows, file_source, join_limits, path_of
-from feature_service.stores.entity_rows import EVENT_TIMESTAMP, EntityRows, entity_rows, key_column
+from feature_service.stores.asof_sources import SourceRows, file_source, join_limits, path_of, source_schema
+from feature_service.stores.entity_rows import entity_rows, key_column
 from feature_service.stores.source_views import source_view
+
+_log = logging.getLogger("plumbline.features")
 
 
 class AsofOfflineStoreConfig(FeastConfigBaseModel):
@@ -89,23 +91,21 @@ class AsofOfflineStore(WithoutMonitoring):
         when the job runs the errors of AsofJoin.
         """
         options = config.offline_store
-        repo = Path(config.repo_path or ".")
-        cutoff = options.known_at or kwargs.get("filter_by_created_timestamp", False)
-        for found in feature_views:
-            path_of(config, file_source(found.batch_source))
-        reads = [_Read(found, feature_refs, project, repo) for found in feature_views]
+        asked = bool(kwargs.get("filter_by_created_timestamp", False))
+        default_cutoff = options.known_at and not asked
+        reads = [ViewRead(found, feature_refs, config, project) for found in feature_views]
         low: datetime | None
         high: datetime | None
         if entity_df is None:
             low, high = compute_non_entity_date_range(
                 feature_views, start_date=kwargs.get("start_date"), end_date=kwargs.get("end_date")
             )
-            entities = entity_rows(_entities_between(config, feature_views, reads, low, high))
+            entities = entity_rows(entities_between(config, reads, low, high))
         else:
             entities = entity_rows(entity_df)
             low, high = _bounds(entities.times)
-        names = _output_names(entities, reads, full_feature_names)
-        known_at = KnownAt.CREATED_BY_THEN if cutoff else KnownAt.IGNORE_CREATED
+        names = output_names(entities, reads, full_feature_names)
+        known_at = KnownAt.CREATED_BY_THEN if options.known_at or asked else KnownAt.IGNORE_CREATED
 
         def run() -> pa.Table:
             table = entities.table
@@ -122,6 +122,8 @@ class AsofOfflineStore(WithoutMonitoring):
                 join.set_entities(entities.times.cast(pa.int64()), keys)
                 for plan, shown in zip(plans, names, strict=True):
                     answer = join.join(plan, known_at)
+                    if default_cutoff:
+                        warn_of_backfill(join, plan, answer)
                     for name, column in zip(shown, answer.columns, strict=True):
                         table = table.append_column(name, column)
             return table
@@ -175,6 +177,25 @@ class AsofOfflineStore(WithoutMonitoring):
             lambda: rows.pull(join_key_columns, feature_name_columns, start_date, end_date, newest=False),
         )
 
+    def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
+        """Warns of a source that cannot be read or lacks its time columns: data may come after `feast apply`."""
+        try:
+            found = source_schema(config, file_source(data_source))
+        except (OSError, ValueError, duckdb.Error) as error:
+            _log.warning("source %s cannot be read: %s", data_source.name, error)
+            return
+        times = (data_source.timestamp_field, data_source.created_timestamp_column)
+        mapped = {name: column for column, name in (data_source.field_mapping or {}).items()}
+        lost = [name for name in times if name and mapped.get(name, name) not in found.names]
+        if found.names and lost:
+            _log.warning("source %s has no column %s among %s", data_source.name, lost, found.names)
+
+    def get_table_column_names_and_types_from_data_source(
+        self, config: RepoConfig, data_source: DataSource
+    ) -> Iterable[tuple[str, str]]:
+        """The columns over all files of a source with their Arrow types. Raises as `source_schema`."""
+        return [(item.name, str(item.type)) for item in source_schema(config, file_source(data_source))]
+
     @staticmethod
     def offline_write_batch(
         config: RepoConfig,
@@ -227,16 +248,6 @@ class AsofOfflineStore(WithoutMonitoring):
         )
 
 
-class _Read:
-    """One view of a retrieval: under which label, which features."""
-
-    def __init__(self, found: FeatureView, feature_refs: list[str], project: str, repo: Path) -> None:
-        self.view: View = feast_definitions.feature_view(found, project, repo)
-        self.projection: Projection = feast_definitions.projection(found.projection)
-        wanted = {feature for label, feature in map(_split, feature_refs) if label == self.projection.label}
-        self.features: list[Field] = [item for item in self.view.features if item.name in wanted]
-
-
 def _job(config: RepoConfig, run: Callable[[], pa.Table], **others: Any) -> AsofRetrievalJob:
     options = config.offline_store
     staging = None
@@ -245,67 +256,6 @@ def _job(config: RepoConfig, run: Callable[[], pa.Table], **others: Any) -> Asof
     return AsofRetrievalJob(run, Path(config.repo_path or "."), staging=staging, **others)
 
 
-def _split(ref: str) -> tuple[str, str]:
-    """The label of the view (with its version, as projections have it) and the feature of a reference."""
-    name, version, feature = _parse_feature_ref(ref)
-    return (name if version is None else f"{name}@v{version}"), feature
-
-
-def _output_names(entities: EntityRows, reads: list[_Read], full: bool) -> list[list[str]]:
-    """The result's names of the features of each read. Raises for missing keys and for collisions."""
-    wanted = {read.projection.entity_column(key.name) for read in reads for key in read.view.join_keys}
-    missing = wanted - set(entities.table.column_names)
-    if missing:
-        raise FeastEntityDFMissingColumnsError(sorted(wanted), sorted(missing))  # type: ignore[no-untyped-call]
-    names = [
-        [f"{read.projection.label}__{item.name}" if full else item.name for item in read.features]
-        for read in reads
-    ]
-    taken = set(entities.table.column_names)
-    for name in (name for part in names for name in part):
-        if name in taken:
-            raise ValueError(
-                f"two columns of the result would be named {name!r}: ask for full_feature_names=True, or "
-                "rename the column of the entity rows"
-            )
-        taken.add(name)
-    return names
-
-
 def _bounds(times: pa.ChunkedArray) -> tuple[datetime | None, datetime | None]:
     bounds = pc.min_max(times).as_py()
     return bounds["min"], bounds["max"]
-
-
-def _entities_between(
-    config: RepoConfig, views: list[FeatureView], reads: list[_Read], start: datetime, end: datetime
-) -> pa.Table:
-    """A row for each entity with an event in [start, end] in one of the views, at time end."""
-    keys = {
-        tuple((read.projection.entity_column(key.name), key.type) for key in read.view.join_keys)
-        for read in reads
-    }
-    if len(keys) > 1:
-        raise ValueError(
-            "without entity_df, all views must have the same join keys: give entity_df, or ask view by view"
-        )
-    columns = [name for name, _ in next(iter(keys), ())]
-    found = []
-    for view, read in zip(views, reads, strict=True):
-        source = read.view.source
-        if source is None:
-            raise ValueError(f"view {view.name} has no batch source")
-        own = [source.column_of(key.name) for key in read.view.join_keys]
-        rows = SourceRows(config, file_source(view.batch_source), source.timestamp_column)
-        table = rows.pull(own, [], start, end, newest=True).select(own)
-        arrays = [
-            key_column(table[name], key.type, name)
-            for name, key in zip(own, read.view.join_keys, strict=True)
-        ]
-        found.append(pa.table(arrays, columns))
-    if not columns:
-        return pa.table({EVENT_TIMESTAMP: pa.array([end], pa.timestamp("us", "UTC"))})
-    distinct = pa.concat_tables(found).group_by(columns).aggregate([])
-    distinct = distinct.sort_by([(name, "ascending") for name in columns])
-    moment = pa.array([end] * distinct.num_rows, pa.timestamp("us", "UTC"))
-    return distinct.select(columns).add_column(0, EVENT_TIMESTAMP, moment)

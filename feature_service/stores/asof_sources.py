@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import pyarrow as pa
 from feast import FileSource
 from feast.data_format import ParquetFormat
@@ -13,7 +14,7 @@ from feast.repo_config import RepoConfig
 
 from feature_service.stores import parquet, remote
 from feature_service.stores.asof_join import AsofJoin, JoinLimits
-from feature_service.stores.asof_sql import ParquetRows
+from feature_service.stores.asof_sql import ParquetRows, relation
 
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -76,6 +77,23 @@ class SourceRows:
         if newest and not real:
             table = table.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * table.num_rows))
         return table
+
+
+def source_schema(config: RepoConfig, source: FileSource) -> pa.Schema:
+    """The columns of a source over all of its files, partition columns too; none for an empty folder.
+
+    Raises FileNotFoundError, OSError, ValueError.
+    """
+    path = path_of(config, source)
+    files = parquet.files_of(path)
+    if not files:
+        return pa.schema([])
+    partitions = tuple((name, "") for name in parquet.partition_columns(path, files))
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        remote.register(connection)
+        rows = relation(ParquetRows(files, source.timestamp_field, None, partitions))
+        return connection.sql(f"SELECT * FROM {rows} LIMIT 0").to_arrow_reader().schema  # noqa: S608 - see relation
 
 
 def join_limits(config: RepoConfig) -> JoinLimits:
