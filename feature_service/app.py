@@ -103,7 +103,12 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     )
     feast = FeastCalls(catalog, online, push, threads)
     http = FeastHttp(
-        feast, catalog, make_materialization, telemetry.metrics, max_bytes=settings.max_message_bytes
+        feast,
+        catalog,
+        make_materialization,
+        telemetry,
+        max_bytes=settings.max_message_bytes,
+        slow=settings.slow_call_seconds,
     )
     refresh = asyncio.create_task(_refresh(repo, catalog, settings.refresh_seconds))
     try:
