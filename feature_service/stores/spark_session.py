@@ -37,6 +37,8 @@ _REQUIRED = {
 #: Results hold microseconds, and days before 1582 stay what they are.
 _SESSION = _REQUIRED | {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # What the names of partition folders mean is declared, not guessed.
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
     "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
     "spark.sql.parquet.int96RebaseModeInRead": "CORRECTED",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
 from feast import FileSource
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
@@ -21,13 +20,14 @@ from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
 from feature_service.domain import FeatureView, Field, Source, ValueType
-from feature_service.stores.parquet import PART_NAME, files_of
+from feature_service.stores import parquet
 from plumbline.features.errors import SourceUnreadable
 
 EVENT, CREATED = "pl_event", "pl_created"
 #: Before every time that a row can have: the created time of rows without one.
 _ALWAYS = "0001-01-01 00:00:00"
 _PART = "pl_part"
+_TIME = ValueType.TIMESTAMP
 _SPARK_TYPES: dict[ValueType, t.DataType] = {
     ValueType.DOUBLE: t.DoubleType(),
     ValueType.FLOAT: t.FloatType(),
@@ -133,7 +133,7 @@ def prepared(session: SparkSession, view: FeatureView, features: Sequence[Field]
         moment(source.timestamp_column).alias(EVENT),
         *(column(item).alias(f"f{i}") for i, item in enumerate(features)),
         *(column(item).alias(f"t{i}") for i, item in enumerate(order)),
-        f.regexp_extract(f.input_file_name(), "/" + PART_NAME, 1).alias(_PART),
+        f.regexp_extract(f.input_file_name(), "/" + parquet.PART_NAME, 1).alias(_PART),
     ]
     if source.created_column:
         known = moment(source.created_column)
@@ -164,7 +164,12 @@ def unreadable(view: FeatureView, why: str) -> SourceUnreadable:
 
 
 def spark_uri(uri: str) -> str:
-    """A location as Hadoop's file systems know it."""
+    """A location as Hadoop's file systems know it. Raises ValueError for one that they do not."""
+    if uri.startswith("s3+"):
+        raise ValueError(
+            f"{uri}: Spark takes no endpoint from a URI; write s3://… and set spark.hadoop.fs.s3a.endpoint "
+            "in offline_store.spark_conf"
+        )
     return "s3a://" + uri.removeprefix("s3://") if uri.startswith("s3://") else uri
 
 
@@ -175,19 +180,38 @@ def _read(session: SparkSession, view: FeatureView, source: Source) -> DataFrame
         if isinstance(batch, SparkSource):
             return session.sql(f"SELECT * FROM {batch.get_table_query_string()}")  # noqa: S608 - a definition
         if isinstance(batch, FileSource) and source.path:
-            files = [spark_uri(file) for file in files_of(source.path)]
-            if not files:
-                return _nothing(session, view, source)
-            base = source.path.removeprefix("file://")
-            reader = session.read.option("mergeSchema", "true")
-            if Path(base).is_dir():
-                reader = reader.option("basePath", base)
-            return reader.parquet(*files)
+            return _files(session, view, source)
     except FileNotFoundError as error:
         raise unreadable(view, f"its source {source.location} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise unreadable(view, f"its source {source.location} cannot be read: {error}") from error
     except AnalysisException as error:
         raise unreadable(view, f"Spark cannot read {source.location}: {said(error)}") from error
     raise unreadable(view, f"Spark reads SparkSource and FileSource of Parquet, not {type(batch).__name__}")
+
+
+def _files(session: SparkSession, view: FeatureView, source: Source) -> DataFrame:
+    """The rows of a file, a folder, a glob or a hive-partitioned tree."""
+    files = parquet.files_of(source.path)
+    if not files:
+        return _nothing(session, view, source)
+    reader = session.read.option("mergeSchema", "true")
+    partitions = parquet.partition_columns(source.path, files)
+    if not partitions:
+        return reader.parquet(*map(spark_uri, files))
+    top = source.path.removeprefix("file://").rstrip("/")
+    declared = {source.column_of(item.name): item.type for item in (*view.join_keys, *view.features)}
+    declared |= dict.fromkeys(filter(None, (source.timestamp_column, source.created_column)), _TIME)
+    inside = [file for file in files if "=" in file[len(top) :].rpartition("/")[0]]
+    rows = reader.option("basePath", spark_uri(top)).parquet(*map(spark_uri, inside))
+    # The names of folders are text; what they mean is declared.
+    for name in partitions:
+        if name in declared:
+            rows = rows.withColumn(name, named(name).cast(spark_type(declared[name])))
+    pushed = sorted({*files} - {*inside})
+    if not pushed:
+        return rows
+    return rows.unionByName(reader.parquet(*map(spark_uri, pushed)), allowMissingColumns=True)
 
 
 def _nothing(session: SparkSession, view: FeatureView, source: Source) -> DataFrame:
