@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,7 +20,7 @@ from feature_service.feast_on_demand import FeastOnDemandViews
 from feature_service.feast_online import FeastOnlineStore
 from feature_service.feast_repo import FeastRepo, load_config
 from feature_service.feast_servicers import feast_services
-from feature_service.history import HistoricalJoin
+from feature_service.history import HistoricalEngine, HistoricalJoin, HistoricalRun, JoinRequest
 from feature_service.hot import HotPlan
 from feature_service.http import FeastHttp
 from feature_service.materialize import Materialization
@@ -28,7 +29,7 @@ from feature_service.ports import RowStore
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
 from feature_service.sampling import EntitySampling
-from feature_service.servicer import FeatureServicer, Historical, JoinRequest
+from feature_service.servicer import FeatureServicer, Historical
 from feature_service.settings import FeatureSettings
 from feature_service.stores.asof_join import JoinLimits
 from feature_service.stores.newest import ParquetEntityKeys, ParquetNewestRows
@@ -64,7 +65,11 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     pool = ThreadPoolExecutor(settings.online_threads, thread_name_prefix="plumbline-online")
     writers = ThreadPoolExecutor(2, thread_name_prefix="plumbline-push")
 
-    def make_join(request: JoinRequest) -> HistoricalJoin:
+    spark = await asyncio.to_thread(_spark, repo)
+
+    def make_join(request: JoinRequest) -> HistoricalRun:
+        if spark is not None:
+            return spark.join(request)
         return HistoricalJoin(
             request.plan,
             on_demand,
@@ -133,6 +138,18 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         # A read that still waits for a store that is away must not keep the process.
         pool.shutdown(wait=False, cancel_futures=True)
         writers.shutdown(wait=True)
+        if spark is not None:
+            await asyncio.to_thread(spark.close)
+
+
+def _spark(repo: FeastRepo) -> HistoricalEngine | None:
+    """Joins on a cluster, where feature_store.yaml says `offline_store: {type: spark}`."""
+    if repo.config.offline_store.type != "spark":
+        return None
+    # Its libraries are hundreds of megabytes, and only there where the extra is installed.
+    module = importlib.import_module("feature_service.stores.spark_join")
+    found: HistoricalEngine = module.SparkHistory(repo.config, repo.registry)
+    return found
 
 
 def _prepare(temp_dir: Path | None) -> None:

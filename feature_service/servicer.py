@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from feature_service import codec, spool
 from feature_service.catalog import Catalog
-from feature_service.domain import KnownAt, ReadPlan
-from feature_service.history import HistoricalJoin, Progress, Step, Summary, malformed
+from feature_service.history import HistoricalRun, JoinRequest, Progress, Step, Summary, malformed
 from feature_service.jobs import drain
 from feature_service.materialize import Materialization
 from feature_service.online import OnlineReads
@@ -30,20 +29,10 @@ from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetr
 
 
 @dataclass(frozen=True)
-class JoinRequest:
-    """What a historical join is made for."""
-
-    plan: ReadPlan
-    event_column: str
-    known_at: KnownAt
-    full_names: bool
-
-
-@dataclass(frozen=True)
 class Historical:
     """How historical reads run here. joins: as many at once as it has permits."""
 
-    make: Callable[[JoinRequest], HistoricalJoin]
+    make: Callable[[JoinRequest], HistoricalRun]
     joins: asyncio.Semaphore
     temp_folder: Path | None
     max_spool_bytes: int
@@ -188,6 +177,8 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
             event_column=header.event_timestamp_column or codec.DEFAULT_EVENT_COLUMN,
             known_at=codec.known_at(header),
             full_names=header.full_feature_names,
+            entity_rows_uri=header.entity_rows_uri,
+            result_uri=header.result_uri,
         )
 
 
@@ -238,7 +229,7 @@ async def _replies(
         elif stream is not None and isinstance(step, pa.RecordBatch):
             for reply in codec.arrow_chunks(stream.batch(step)):
                 yield reply
-        elif stream is not None and isinstance(step, Summary):
-            for reply in codec.arrow_chunks(stream.end()):
+        elif isinstance(step, Summary):
+            for reply in codec.arrow_chunks(stream.end()) if stream is not None else ():
                 yield reply
             yield codec.historical_summary(step)
