@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,24 +13,28 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from feature_service.background import refreshing, sweeping
 from feature_service.catalog import Catalog
-from feature_service.domain import ViewKind
+from feature_service.checkpoints import Checkpoints, NotedLog
 from feature_service.feast_calls import FeastCalls
 from feature_service.feast_on_demand import FeastOnDemandViews
 from feature_service.feast_repo import FeastRepo, load_config
 from feature_service.feast_servicers import feast_services
-from feature_service.history import HistoricalJoin
+from feature_service.history import HistoricalEngine, HistoricalJoin, HistoricalRun, JoinRequest
+from feature_service.hot import HotPlan
 from feature_service.http import FeastHttp
 from feature_service.materialize import Materialization
+from feature_service.online import Limits, OnlineReads
 from feature_service.online_stores import OpenedStore, open_online_store
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
-from feature_service.servicer import FeatureServicer, Historical, JoinRequest, Threads
+from feature_service.sampling import EntitySampling
+from feature_service.servicer import FeatureServicer, Historical
 from feature_service.settings import FeatureSettings
 from feature_service.stores.asof_join import JoinLimits
-from feature_service.stores.newest import ParquetNewestRows
-from plumbline.errors import PlumblineError
+from feature_service.stores.newest import ParquetEntityKeys, ParquetNewestRows
+from feature_service.threads import Threads
 from plumbline.features.errors import StoreUnavailable
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,
@@ -49,8 +54,11 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     now = _clock(settings.replay_time)
     _prepare(settings.temp_dir)
     repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
-    catalog = Catalog(await asyncio.to_thread(repo.load))
+    catalog = await asyncio.to_thread(lambda: Catalog(repo.load(), HotPlan.of))
     store = await asyncio.to_thread(_open_store, repo, settings)
+    # Packed rows are read as they are; any other store through its columns.
+    rows = store.rows if isinstance(store, PackedOnlineStore) else None
+    checkpoints = Checkpoints(repo.config.project, rows)
     on_demand = FeastOnDemandViews()
     limits = JoinLimits(
         settings.join_memory, settings.join_threads, str(settings.temp_dir) if settings.temp_dir else None
@@ -59,7 +67,11 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     pool = ThreadPoolExecutor(settings.online_threads, thread_name_prefix="plumbline-online")
     writers = ThreadPoolExecutor(2, thread_name_prefix="plumbline-push")
 
-    def make_join(request: JoinRequest) -> HistoricalJoin:
+    spark = await asyncio.to_thread(_spark, repo)
+
+    def make_join(request: JoinRequest) -> HistoricalRun:
+        if spark is not None:
+            return spark.join(request)
         return HistoricalJoin(
             request.plan,
             on_demand,
@@ -70,7 +82,9 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         )
 
     def make_materialization() -> Materialization:
-        return Materialization(store, ParquetNewestRows(limits), repo, materializing, now=now)
+        return Materialization(
+            store, ParquetNewestRows(limits), NotedLog(checkpoints, repo), checkpoints, materializing, now=now
+        )
 
     online = OnlineRetrieval(store, on_demand, max_entities=settings.max_entities, now=now)
     push = Push(
@@ -80,23 +94,30 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         now=now,
     )
     threads = Threads(pool, writers, settings.store_timeout_seconds, store.address)
+    reads = OnlineReads(catalog, online, rows, threads, Limits(settings.max_entities))
     servicer = FeatureServicer(
         catalog,
-        online,
+        reads,
         push,
         Historical(
             make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
         ),
         make_materialization,
+        EntitySampling(ParquetEntityKeys(limits), now=now),
         threads,
     )
     feast = FeastCalls(catalog, online, push, threads)
     http = FeastHttp(
-        feast, catalog, make_materialization, telemetry.metrics, max_bytes=settings.max_message_bytes
+        feast,
+        catalog,
+        make_materialization,
+        telemetry,
+        max_bytes=settings.max_message_bytes,
+        slow=settings.slow_call_seconds,
     )
-    tasks = [asyncio.create_task(_refresh(repo, catalog, settings.refresh_seconds))]
+    tasks = [asyncio.create_task(refreshing(repo, catalog, settings.refresh_seconds))]
     if isinstance(store, PackedOnlineStore) and settings.sweep_seconds and settings.replay_time is None:
-        tasks.append(asyncio.create_task(_sweep(store, catalog, settings.sweep_seconds)))
+        tasks.append(asyncio.create_task(sweeping(store, catalog, settings.sweep_seconds)))
     try:
         async with AsyncExitStack() as stack:
             if settings.http_port is not None:
@@ -105,7 +126,11 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
                     serving_http(http.app(), settings, settings.http_port, "PLUMBLINE_FEATURES_HTTP_PORT")
                 )
             yield [
-                Service(SERVICE, functools.partial(add_FeatureRetrievalServiceServicer_to_server, servicer)),
+                Service(
+                    SERVICE,
+                    functools.partial(add_FeatureRetrievalServiceServicer_to_server, servicer),
+                    hot=frozenset({"GetOnlineFeatures", "GetFeatureMatrix"}),
+                ),
                 *feast_services(feast),
             ]
     finally:
@@ -116,6 +141,8 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         # A read that still waits for a store that is away must not keep the process.
         pool.shutdown(wait=False, cancel_futures=True)
         writers.shutdown(wait=True)
+        if spark is not None:
+            await asyncio.to_thread(spark.close)
         if isinstance(store, PackedOnlineStore):
             store.close()
 
@@ -126,6 +153,16 @@ def _open_store(repo: FeastRepo, settings: FeatureSettings) -> OpenedStore:
         return open_online_store(repo.config, timeout=settings.store_timeout_seconds, keep_expired=replaying)
     except StoreUnavailable as error:
         raise StartupError(str(error)) from error
+
+
+def _spark(repo: FeastRepo) -> HistoricalEngine | None:
+    """Joins on a cluster, where feature_store.yaml says `offline_store: {type: spark}`."""
+    if repo.config.offline_store.type != "spark":
+        return None
+    # Its libraries are hundreds of megabytes, and only there where the extra is installed.
+    module = importlib.import_module("feature_service.stores.spark_join")
+    found: HistoricalEngine = module.SparkHistory(repo.config, repo.registry)
+    return found
 
 
 def _prepare(temp_dir: Path | None) -> None:
@@ -147,31 +184,3 @@ def _clock(replay_time: datetime | None) -> Callable[[], datetime]:
     fixed = replay_time.astimezone(UTC)
     _log.warning("replaying: %s is taken as now", fixed.isoformat())
     return lambda: fixed
-
-
-async def _refresh(repo: FeastRepo, catalog: Catalog, seconds: float) -> None:
-    """Puts changed definitions in force, for as long as the server runs, whatever goes wrong in between."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            if await asyncio.to_thread(repo.changed):
-                catalog.replace(await asyncio.to_thread(repo.load))
-        except Exception:  # noqa: BLE001 - the outermost frame of its task, which must outlive any fault
-            _log.exception("cannot read the registry; the definitions read before stay in force")
-
-
-async def _sweep(store: PackedOnlineStore, catalog: Catalog, seconds: float) -> None:
-    """Removes rows past their ttl, for as long as the server runs, whatever goes wrong in between."""
-    while True:
-        await asyncio.sleep(seconds)
-        for view in list(catalog.definitions.views.values()):
-            if view.kind is ViewKind.ON_DEMAND:
-                continue
-            try:
-                now = round(datetime.now(UTC).timestamp() * 1_000_000)
-                removed = await asyncio.to_thread(store.sweep, view, now)
-            except PlumblineError as error:
-                _log.warning("rows of %s past their ttl are not removed: %s", view.name, error)
-                continue
-            if removed:
-                _log.info("removed %d rows of %s past their ttl", removed, view.name)

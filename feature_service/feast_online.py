@@ -28,7 +28,7 @@ from feast.repo_config import RepoConfig
 
 from feature_service.domain import FeatureView, Field
 from feature_service.feast_values import to_array, to_values
-from feature_service.ports import NOT_STORED, Micros, NewRows, StoredRows
+from feature_service.ports import NO_TIME, NOT_STORED, Micros, NewRows, StoredRows
 from plumbline.features.errors import SourceUnreadable, StoreUnavailable
 
 try:
@@ -244,7 +244,7 @@ def _feast_rows(
             entity_keys[position - 1],
             dict(zip(names, values, strict=True)),
             _EPOCH + timedelta(microseconds=event),
-            None if known is None else _EPOCH + timedelta(microseconds=known),
+            None if known is None or known == NO_TIME else _EPOCH + timedelta(microseconds=known),
         )
         for position, values, event, known in zip(
             slot.tolist(),

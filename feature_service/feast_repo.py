@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +15,9 @@ from pathlib import Path
 
 from feast import FeatureStore
 from feast.data_source import PushSource
+from feast.errors import FeastModuleImportError
 from feast.feature_view import DUMMY_ENTITY_NAME
+from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigError, RepoConfig, load_repo_config
 
 from feature_service import feast_definitions
@@ -44,7 +46,12 @@ def load_config(repo: Path) -> RepoConfig:
         # Feast would take the name, braces and all, for that of a folder.
         raise StartupError(f"{file} needs {', '.join(unset)}; set the variables of the environment it names")
     try:
-        return load_repo_config(repo.absolute(), file)
+        config = load_repo_config(repo.absolute(), file)
+        _ = config.offline_store  # Feast imports what it names only now
+        return config
+    except FeastModuleImportError as error:
+        extra = "; install the extra: pip install 'plumbline[spark]'" if "spark" in str(error) else ""
+        raise StartupError(f"{file} names what cannot be imported: {error}{extra}") from error
     except FeastConfigError as error:
         raise StartupError(f"{file} is not valid: {error}") from error
 
@@ -69,6 +76,11 @@ class FeastRepo:
         if registry is not None:
             registry.parent.mkdir(parents=True, exist_ok=True)
         self._store = FeatureStore(repo_path=str(self.folder), config=config)
+
+    @property
+    def registry(self) -> BaseRegistry:
+        """Feast's registry, for Feast's own code."""
+        return self._store.registry
 
     def changed(self) -> bool:
         """Whether the registry may differ from what `load` saw last; always for one that is no local file."""
@@ -118,9 +130,7 @@ class FeastRepo:
         """See ports.MaterializationLog."""
         with self._lock:
             found = self._store.registry.get_feature_view(view.name, self.config.project, allow_cache=False)
-        now = self._now()
-        ends = [_aware(end) for _, end in found.materialization_intervals]
-        return max((end for end in ends if end <= now), default=None)
+        return trusted_end(found.materialization_intervals, found.last_updated_timestamp, self._now())
 
     def record(self, view: FeatureView, start: datetime, end: datetime) -> None:
         """See ports.MaterializationLog."""
@@ -159,6 +169,23 @@ class FeastRepo:
         except FileNotFoundError:
             return (0, 0, 0)
         return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def trusted_end(
+    intervals: Sequence[tuple[datetime, datetime]], updated: datetime | None, now: datetime
+) -> datetime | None:
+    """Up to when a view is online, by the intervals in the order in which they were recorded.
+
+    Feast records an end in the future as it is asked for, and takes the greatest end for the last. Here ends
+    after now, and ends after the view was last updated, do not count: they lay in the future when they were
+    recorded. Of the others the one recorded last counts, so that one that has passed meanwhile does not
+    hide what came after it; at worst, rows are gone over again.
+    """
+    for _, end in reversed(intervals):
+        known = _aware(end)
+        if known <= now and (updated is None or known <= _aware(updated)):
+            return known
+    return None
 
 
 def _aware(moment: datetime) -> datetime:

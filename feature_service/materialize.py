@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from feature_service.checkpoints import Checkpoints, Operation, ViewPoint, to_micros, to_moment
 from feature_service.domain import FeatureView, ViewKind
 from feature_service.planning import Definitions
-from feature_service.ports import MaterializationLog, NewestRows, OnlineStore
+from feature_service.ports import MaterializationLog, NewestRows, OnlineStore, RowRange
 from plumbline.errors import FieldViolation
 from plumbline.features.errors import InvalidField, InvalidTimeRange
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_OPERATION_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+#: Rows between two checkpoints: what is done again at most.
+CHECKPOINT_ROWS = 65_536
 
 
 @dataclass(frozen=True)
 class MaterializeProgress:
-    """How far a materialization is. rows_written: of this view, so far. start None: from the first row on."""
+    """How far a materialization is.
+
+    rows_written: of this view, so far, those of an interrupted run (rows_resumed) among them; rows older
+    than what is stored are not written. rows_total: of this view. start None: from the first row on.
+    """
 
     view: str
     views_done: int
@@ -28,14 +38,16 @@ class MaterializeProgress:
     view_finished: bool
     start: datetime | None
     end: datetime
+    operation_id: str
+    rows_total: int = 0
+    rows_resumed: int = 0
 
 
 class Materialization:
     """One run of the use case, on a thread of its own; `interrupt` may come from any other.
 
-    lock: shared by all runs of the process, so that two runs do not read one end and write another. Nothing
-    but the range of a finished view is recorded: after a crash the view is read as before, and the next
-    run goes over the same rows again.
+    lock: shared by all runs of the process, so that two runs do not read one end and write another. The
+    range of a view is recorded once it is finished; of what an interrupted run did, the checkpoints tell.
     """
 
     def __init__(
@@ -43,11 +55,13 @@ class Materialization:
         store: OnlineStore,
         rows: NewestRows,
         log: MaterializationLog,
+        checkpoints: Checkpoints,
         lock: threading.Lock,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store, self._rows, self._log, self._lock, self._now = store, rows, log, lock, now
+        self._checkpoints = checkpoints
 
     def interrupt(self) -> None:
         """Ends the run with Cancelled."""
@@ -59,54 +73,129 @@ class Materialization:
         views: Sequence[str],
         start: datetime | None,
         end: datetime | None,
+        operation_id: str = "",
     ) -> Generator[MaterializeProgress, None, None]:
         """Brings rows with event time in (start, end] online, as far as they were known at end: afterwards,
         an online read tells what a point-in-time join tells at that moment.
 
         views: by name; none: all with online = true. start None: what became known since the view's last
-        materialization, late rows included where the source has a created column; else the view's ttl
-        before end. end None: now. Raises ViewNotFound, InvalidField, InvalidTimeRange, SourceUnreadable,
-        StoreUnavailable, ResourceExhausted, Cancelled.
+        materialization, and all rows of source files that came or changed since, so that late rows are among
+        them; else the view's ttl before end. end None: now.
+
+        operation_id: a run that was interrupted goes on when it is asked for again with the same id and
+        range (end None is then the end it had): views it finished are left, the view it was at goes on
+        after the last checkpoint if its definition and its source files are the same, else it starts anew.
+        Empty: one is made.
+
+        Raises ViewNotFound, InvalidField, InvalidTimeRange, SourceUnreadable, StoreUnavailable,
+        ResourceExhausted, Cancelled.
         """
         now = self._now()
-        until = end or now
-        if until > now:
-            raise _bad_range(
-                "end_time", f"end_time {until.isoformat()} lies in the future (now {now.isoformat()})"
-            )
-        if start is not None and start >= until:
-            raise _bad_range(
-                "start_time", f"start_time {start.isoformat()} is not before end_time {until.isoformat()}"
-            )
-        chosen = _choose(definitions, views)
+        operation_id = _checked_id(operation_id)
         with self._lock:
+            before = self._checkpoints.load(operation_id)
+            until = end or (to_moment(before.end) if before else now)
+            if until > now:
+                raise _bad_range(
+                    "end_time", f"end_time {until.isoformat()} lies in the future (now {now.isoformat()})"
+                )
+            if start is not None and start >= until:
+                raise _bad_range(
+                    "start_time", f"start_time {start.isoformat()} is not before end_time {until.isoformat()}"
+                )
+            operation = Operation(None if start is None else to_micros(start), to_micros(until))
+            if before is not None and (before.start, before.end) == (operation.start, operation.end):
+                operation = before
+            chosen = _choose(definitions, views)
             for done, view in enumerate(chosen):
-                for progress in self._view(view, start, until):
-                    yield MaterializeProgress(
-                        view=view.name,
-                        views_done=done + progress.view_finished,
-                        views_total=len(chosen),
-                        rows_written=progress.rows_written,
-                        view_finished=progress.view_finished,
-                        start=progress.start,
-                        end=until,
-                    )
+                for step in self._view(view, start, until, operation_id, operation):
+                    yield replace(step, views_done=done + step.view_finished, views_total=len(chosen))
+            self._checkpoints.remove(operation_id)
 
     def _view(
-        self, view: FeatureView, start: datetime | None, end: datetime
+        self,
+        view: FeatureView,
+        start: datetime | None,
+        end: datetime,
+        operation_id: str,
+        operation: Operation,
     ) -> Iterator[MaterializeProgress]:
-        last = self._log.last_end(view) if start is None else None
-        begin = start or last
-        if begin is None and view.ttl is not None:
-            # A row exactly as old as the ttl is within it; the start is not part of the range.
-            begin = max(end - view.ttl - _MICROSECOND, _EPOCH)
-        written = 0
+        before = operation.points.get(view.name)
+        if before is not None and before.digest != view.digest:
+            before = None
+        wanted = self._range(view, start, end, before)
+        begin = wanted.after or wanted.known_after
+        step = MaterializeProgress(view.name, 0, 0, 0, False, begin, end, operation_id)
+        if before is not None and before.finished:
+            yield replace(
+                step,
+                rows_written=before.written,
+                rows_resumed=before.written,
+                rows_total=before.read,
+                view_finished=True,
+            )
+            return
+        point = ViewPoint(view.name, view.digest, "", _micros(wanted.after), _micros(wanted.known_after))
         if begin is None or begin < end:
-            for rows in self._rows.newest(view, begin, end, by_known=last is not None):
-                written += self._store.write(view, rows)
-                yield MaterializeProgress(view.name, 0, 0, written, False, begin, end)
+            with self._rows.scan(view, wanted) as scan:
+                point = replace(point, source=scan.source)
+                if before is not None and scan.source and before.source == scan.source:
+                    point = before
+                step = replace(
+                    step, rows_total=scan.total(), rows_written=point.written, rows_resumed=point.written
+                )
+                saved = point.read
+                for rows in scan.rows(point.read):
+                    written = self._store.write(view, rows)
+                    point = replace(
+                        point, read=point.read + len(rows.event_micros), written=point.written + written
+                    )
+                    if point.read - saved >= CHECKPOINT_ROWS:
+                        operation.points[view.name] = point
+                        self._checkpoints.save(operation_id, operation)
+                        saved = point.read
+                    step = replace(step, rows_written=point.written)
+                    yield step
             self._log.record(view, begin or _EPOCH, end)
-        yield MaterializeProgress(view.name, 0, 0, written, True, begin, end)
+        operation.points[view.name] = replace(point, finished=True)
+        self._checkpoints.save(operation_id, operation)
+        yield replace(step, view_finished=True)
+
+    def _range(
+        self, view: FeatureView, start: datetime | None, end: datetime, before: ViewPoint | None
+    ) -> RowRange:
+        if before is not None:
+            return RowRange(end, _moment(before.after), _moment(before.known_after))
+        if start is not None:
+            return RowRange(end, after=start)
+        last = self._log.last_end(view)
+        if last is not None:
+            return RowRange(end, known_after=last)
+        if view.ttl is not None:
+            # A row exactly as old as the ttl is within it; the start is not part of the range.
+            return RowRange(end, after=max(end - view.ttl - _MICROSECOND, _EPOCH))
+        return RowRange(end)
+
+
+def _micros(moment: datetime | None) -> int | None:
+    return None if moment is None else to_micros(moment)
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else to_moment(micros)
+
+
+def _checked_id(operation_id: str) -> str:
+    if not operation_id:
+        return uuid.uuid4().hex
+    if not _OPERATION_ID.fullmatch(operation_id):
+        what = "must be 1 to 100 letters, digits, dots, dashes or underscores"
+        raise InvalidField(
+            f"operation_id {what}",
+            metadata={"field": "operation_id"},
+            violations=[FieldViolation("operation_id", what)],
+        )
+    return operation_id
 
 
 def _choose(definitions: Definitions, names: Sequence[str]) -> list[FeatureView]:

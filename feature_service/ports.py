@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -15,6 +16,9 @@ from feature_service.domain import FeatureView, Field
 
 #: The event time (µs) of a row that is not stored.
 NOT_STORED = int(np.iinfo(np.int64).min)
+
+#: The created time (µs) of a row that does not say when it was created; it is less than all others.
+NO_TIME = int(np.iinfo(np.int64).min)
 
 Micros = npt.NDArray[np.int64]
 
@@ -36,7 +40,7 @@ class NewRows:
     """Rows to write for one view, of distinct or repeated keys.
 
     keys: one array for each join key of the view, without nulls. values: one array for each feature of
-    the view, in the view's order. created_micros: None when the rows do not say.
+    the view, in the view's order. created_micros: NO_TIME in rows that do not say; None when none does.
     """
 
     keys: tuple[pa.Array, ...]
@@ -140,18 +144,65 @@ class MaterializationLog(Protocol):
         """Adds a range."""
 
 
+class Notes(Protocol):
+    """What is kept beside the rows of an online store; a RowStore is one."""
+
+    def note(self, name: str) -> bytes | None:
+        """See RowStore."""
+
+    def set_note(self, name: str, value: bytes | None) -> None:
+        """See RowStore."""
+
+
+@dataclass(frozen=True)
+class RowRange:
+    """Which rows of a view go online: those known at `end`, of each key the newest.
+
+    A row is known from its event or created time on, whichever is later. after: only rows with event time
+    > after. known_after: only rows that became known after that, and all rows, as far as they are within
+    the view's ttl at end, of files that came or changed since: so late rows are among them, whether they
+    say when they were created or not.
+    """
+
+    end: datetime
+    after: datetime | None = None
+    known_after: datetime | None = None
+
+
+class RowScan(Protocol):
+    """The rows of a range, in one state of their source."""
+
+    #: Stands for that state: equal when the same files have not changed; "" when that cannot be told.
+    source: str
+
+    def total(self) -> int:
+        """The number of rows. Raises as `rows`."""
+
+    def rows(self, skip: int = 0) -> Iterator[NewRows]:
+        """The newest row of each key, in an order that only the state of the source decides, without the
+        first `skip`.
+
+        In batches. Raises SourceUnreadable, ResourceExhausted, Cancelled.
+        """
+
+
 class NewestRows(Protocol):
     """Reads the offline rows that belong in the online store."""
 
-    def newest(
-        self, view: FeatureView, start: datetime | None, end: datetime, *, by_known: bool
-    ) -> Iterator[NewRows]:
-        """The newest row of each key with event time in (start, end], in batches.
-
-        Only rows known at end: of those with a created time, the ones where it is ≤ end. by_known:
-        rows that became known (max of event and created time) after start, so that late rows are among them.
-        Raises SourceUnreadable, ResourceExhausted, Cancelled.
-        """
+    def scan(self, view: FeatureView, wanted: RowRange) -> AbstractContextManager[RowScan]:
+        """Looks at the source. Raises SourceUnreadable."""
 
     def interrupt(self) -> None:
-        """Ends a running `newest` with Cancelled."""
+        """Ends a running scan with Cancelled."""
+
+
+class EntityKeys(Protocol):
+    """Knows the keys that occur in the offline rows."""
+
+    def sample(self, views: Sequence[FeatureView], end: datetime, count: int, seed: int) -> pa.Table:
+        """At most `count` of the distinct keys of views with the same join keys, one column each, named by
+        the first.
+
+        Of rows known at end. The same seed over the same rows draws the same keys. Raises SourceUnreadable,
+        ResourceExhausted.
+        """

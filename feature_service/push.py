@@ -6,7 +6,7 @@ import hashlib
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -15,13 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_service.arrow_types import TIMESTAMP, arrow_type
+from feature_service.arrow_types import TIMESTAMP, arrow_type, to_utc_micros
 from feature_service.coercion import coerce
 from feature_service.domain import FeatureView, Field, Source, ValueType, ViewKind
 from feature_service.planning import Definitions
 from feature_service.ports import NewRows, OnlineStore
 from feature_service.stores import parquet
-from plumbline.errors import FieldViolation, MalformedColumn
+from feature_service.stores.parts import Appended, OtherRowsError
+from plumbline.errors import FieldViolation, MalformedColumn, PlumblineError
 from plumbline.features.errors import (
     EmptyRequest,
     FeatureNotFound,
@@ -36,6 +37,8 @@ from plumbline.features.errors import (
 
 #: Refused rows told in an error; a reply lists all.
 _VIOLATIONS_SHOWN = 10
+#: Refused rows listed for a stream of pushes; all are counted.
+_REFUSALS_LISTED = 1_000
 _INT_BOUNDS = {
     ValueType.INT32: (-(2**31), 2**31 - 1),
     ValueType.INT64: (-(2**63), 2**63 - 1),
@@ -66,6 +69,37 @@ class Pushed:
     rows_written: int
     refused: tuple[Refusal, ...]
     views: tuple[str, ...]
+
+
+@dataclass
+class PushedStream:
+    """The sum of many pushes."""
+
+    messages: int = 0
+    rows_written: int = 0
+    rows_refused: int = 0
+    #: (message, refusal): the first of them.
+    refused: list[tuple[int, Refusal]] = field(default_factory=list)
+    #: In the order in which they first took rows.
+    views: dict[str, None] = field(default_factory=dict)
+
+    def add(self, done: Pushed) -> None:
+        """Counts one more message."""
+        self.rows_written += done.rows_written
+        self.rows_refused += len(done.refused)
+        listed = done.refused[: _REFUSALS_LISTED - len(self.refused)]
+        self.refused += [(self.messages, refusal) for refusal in listed]
+        self.views |= dict.fromkeys(done.views)
+        self.messages += 1
+
+    def at_fault(self, error: PlumblineError) -> PlumblineError:
+        """The error of the message that comes next, saying which it is."""
+        return type(error)(
+            f"message {self.messages}: {error.message}",
+            metadata=error.metadata | {"message": str(self.messages)},
+            violations=error.violations,
+            reason=error.reason,
+        )
 
 
 class Push:
@@ -100,13 +134,18 @@ class Push:
         rows are written first and durably, as a part named by request id and content, so a retry adds
         nothing; online, a retry rewrites what is there. When the online write fails, the offline rows stay.
 
-        Of rows that agree in keys and event time, the one with the greatest created time counts, then
-        the one pushed last; within one push, a row that agrees with an earlier one in all of them is refused.
-        The online store keeps no created times: there the row pushed last counts, whatever its created
-        time. Pushes of this process take turns, so that both stores see them in one order.
-        Raises ViewNotFound, InvalidField, EmptyRequest, TooManyRows, JoinKeyMissing, MalformedColumn,
-        FeatureNotFound, TypeMismatch, RowRefused (not best_effort), RequestIdReused,
-        SourceUnreadable, StoreUnavailable.
+        Of rows that agree in keys and event time, the one with the greatest created time counts, then the
+        one pushed last; within one push, a row that agrees with an earlier one in all of them is refused.
+        Packed online stores keep created times and go by the same rule, in whatever order rows are pushed.
+        Feast's own keep none: there the row pushed last counts. Pushes of this process take turns, so that
+        both stores see them in one order.
+
+        A retry (of an id whose rows are offline) writes online what it wrote offline, created times
+        included, except rows that a later push replaced; once its part was merged with others, nothing. Of
+        pushes that go online only, ids are not kept: a retry writes its rows again, which changes nothing,
+        unless a correction without a created time of its own came in between. Raises ViewNotFound,
+        InvalidField, EmptyRequest, TooManyRows, JoinKeyMissing, MalformedColumn, FeatureNotFound,
+        TypeMismatch, RowRefused (not best_effort), RequestIdReused, SourceUnreadable, StoreUnavailable.
         """
         views = _targets(definitions, target)
         self._check_size(rows)
@@ -131,13 +170,19 @@ class Push:
         request_id: str,
     ) -> None:
         with self._turns:
+            retried: dict[str, Appended] = {}
             if destination is not Destination.ONLINE:
-                identity, digest = _identity(request_id), _digest(rows)
+                name = (_identity(request_id), _digest(rows))
                 for source, table in _by_source(checked, keep).values():
-                    _append(source, table, request_id, (identity, digest))
+                    appended = _append(source, table, request_id, name)
+                    if not appended.added:
+                        retried[source.path] = appended
             if destination is not Destination.OFFLINE:
                 for item in checked:
-                    self._store.write(item.view, item.new_rows(keep))
+                    again = retried.get(item.source.path) if item.source else None
+                    new = item.new_rows(keep) if again is None else item.rows_again(again)
+                    if new is not None and len(new.event_micros):
+                        self._store.write(item.view, new)
 
     def _check_size(self, rows: pa.Table) -> None:
         if not rows.num_rows:
@@ -198,6 +243,35 @@ class _Checked:
             values=tuple(array.filter(mask) for array in self.values.values()),
             event_micros=_micros(self.event.filter(mask)),
             created_micros=None if self.created is None else _micros(self.created.filter(mask)),
+        )
+
+    def rows_again(self, appended: Appended) -> NewRows | None:
+        """The rows that an earlier push of the same request wrote offline, for the online store: without
+        those that a push after it replaced. None when they were merged with others: that push is long
+        done."""
+        source = self.source
+        if appended.part is None or source is None:
+            return None
+        names = [source.column_of(key) for key in self.keys]
+        names += [source.timestamp_column, *([source.created_column] if source.created_column else [])]
+        try:
+            table = parquet.read(appended.part)
+            later = [parquet.read(part, names) for part in appended.later]
+        except (OSError, pa.ArrowException) as error:
+            raise SourceUnreadable(
+                f"cannot read the pushed rows of {source.name}: {error}", metadata={"view": self.view.name}
+            ) from error
+        table = _not_among(table, later, names)
+
+        def column(name: str, kind: ValueType) -> pa.Array:
+            return coerce(table[source.column_of(name)].combine_chunks(), kind, name, floats=True)
+
+        created = source.created_column
+        return NewRows(
+            keys=tuple(column(key.name, key.type) for key in self.view.join_keys),
+            values=tuple(column(item.name, item.type) for item in self.view.features),
+            event_micros=_micros(to_utc_micros(table[source.timestamp_column].combine_chunks())),
+            created_micros=_micros(to_utc_micros(table[created].combine_chunks())) if created else None,
         )
 
     def offline(self) -> dict[str, pa.Array]:
@@ -328,10 +402,20 @@ def _by_source(checked: list[_Checked], keep: npt.NDArray[np.bool_]) -> dict[str
     return {path: (sources[path], pa.table(found).filter(mask)) for path, found in columns.items()}
 
 
-def _append(source: Source, table: pa.Table, request_id: str, name: tuple[str, str]) -> None:
+def _not_among(table: pa.Table, others: list[pa.Table], names: list[str]) -> pa.Table:
+    """The rows that agree with none of the others in the columns named."""
+    if not others:
+        return table
+    numbered = table.select(names).append_column("", pa.array(np.arange(table.num_rows)))
+    whole = pa.concat_tables(others, promote_options="default").select(names)
+    kept = numbered.join(whole.group_by(names).aggregate([]), keys=names, join_type="left anti")
+    return table.take(pa.array(np.sort(kept[""].to_numpy())))
+
+
+def _append(source: Source, table: pa.Table, request_id: str, name: tuple[str, str]) -> Appended:
     try:
-        parquet.append(source.path, _as_before(source, table), *name)
-    except parquet.OtherRowsError as error:
+        return parquet.append(source.path, parquet.in_types_of(source.path, table), *name)
+    except OtherRowsError as error:
         raise RequestIdReused(
             f"the request id {request_id!r} was used to push other rows to {source.name}; use a new one",
             metadata={"request_id": request_id},
@@ -340,27 +424,6 @@ def _append(source: Source, table: pa.Table, request_id: str, name: tuple[str, s
         raise SourceUnreadable(
             f"cannot append to the source {source.name}: {error}", metadata={"view": source.name}
         ) from error
-
-
-def _as_before(source: Source, table: pa.Table) -> pa.Table:
-    """The rows in the types of the source's first file, so that all files read as one."""
-    try:
-        files = parquet.files_of(source.path)
-    except FileNotFoundError:
-        return table
-    if not files:
-        return table
-    before = parquet.schema_of(files[0])
-    for index, name in enumerate(table.column_names):
-        position = before.get_field_index(name)
-        if position < 0 or pa.types.is_null(before.field(position).type):
-            continue
-        wanted = before.field(position).type
-        column = table[name]
-        if pa.types.is_timestamp(wanted) and wanted.tz is None:
-            column = column.cast(pa.timestamp("us"))
-        table = table.set_column(index, name, column.cast(wanted))
-    return table
 
 
 def _identity(request_id: str) -> str:

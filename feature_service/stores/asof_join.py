@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_service.arrow_types import TIMESTAMP, arrow_type
-from feature_service.domain import KnownAt
+from feature_service.domain import KnownAt, ValueType
 from feature_service.stores import asof_sql as sql
 from feature_service.stores import remote
 from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
@@ -25,8 +25,6 @@ from plumbline.errors import Cancelled
 from plumbline.features.errors import JoinOutOfMemory, SourceUnreadable, StorageFull
 
 _BATCH_ROWS = 65_536
-#: Rows that go to the online store at once: while they are written, other writers wait.
-_WRITE_ROWS = 8_192
 
 
 @dataclass(frozen=True)
@@ -121,25 +119,24 @@ class AsofJoin:
             raise RuntimeError(f"view {view.name}: {self._rows} entity rows in, {table.num_rows} out")
         return table
 
-    def newest(
-        self, view: SourceView, start: int | None, end: int, *, by_known: bool = False
-    ) -> Iterator[pa.RecordBatch]:
-        """The newest row of each key, as batches of (k0…, ev, cr, f0…).
+    def stream(
+        self, view: SourceView, query: Callable[[Mapping[str, str]], str], rows: int
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """What a query over the view's source gives, in batches of `rows`, as DuckDB types it.
 
-        Of rows known at end (event and created time ≤ end) with event time > start; by_known: that became
-        known after start instead, so that rows which arrived late are among them. Times in µs.
+        query: made from the DuckDB types of the source's columns. Raises SourceUnreadable, ResourceExhausted,
+        Cancelled.
         """
-        if not view.rows.files:
-            return
-        where = [f"known <= {end}"]
-        if start is not None:
-            where.append(f"{'known' if by_known else 'ev'} > {start}")
+        types = self.columns(view)
+        _check_columns(view, types)
         with _readable(view.name):
-            tie_break = self._load(view, where, None, KnownAt.CREATED_BY_THEN)
-            reader = self._connection.sql(sql.newest(view, tie_break=tie_break)).to_arrow_reader(_WRITE_ROWS)
-            schema = _row_schema(view)
-            for batch in reader:
-                yield _restore(batch, schema)
+            self._check()
+            reader = self._connection.sql(query(types)).to_arrow_reader(rows)
+            try:
+                yield from reader
+            finally:
+                # A result that is not read to its end keeps the connection from the next query.
+                reader.close()
 
     def pull(
         self,
@@ -194,8 +191,13 @@ class AsofJoin:
     def _spool(self, features: Sequence[SourceColumn], query: str) -> pa.Table:
         self._results += 1
         path = str(Path(self._folder.name) / f"result-{self._results}.arrow")
-        schema = pa.schema([(item.name, arrow_type(item.type)) for item in features])
         reader = self._connection.sql(query).to_arrow_reader(_BATCH_ROWS)
+        schema = pa.schema(
+            [
+                (item.name, found.type if item.type is ValueType.UNSPECIFIED else arrow_type(item.type))
+                for item, found in zip(features, reader.schema, strict=True)
+            ]
+        )
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in reader:
                 writer.write_batch(_restore(batch, schema))
@@ -269,13 +271,8 @@ def _check_columns(view: SourceView, types: dict[str, str]) -> None:
 
 
 def _nulls(features: Sequence[SourceColumn], rows: int) -> pa.Table:
-    return pa.table({item.name: pa.nulls(rows, arrow_type(item.type)) for item in features})
-
-
-def _row_schema(view: SourceView) -> pa.Schema:
-    keys = [(f"k{i}", arrow_type(key.type)) for i, key in enumerate(view.keys)]
-    times = [("ev", TIMESTAMP), ("cr", TIMESTAMP)]
-    return pa.schema(keys + times + [(item.name, arrow_type(item.type)) for item in view.features])
+    kinds = [pa.null() if item.type is ValueType.UNSPECIFIED else arrow_type(item.type) for item in features]
+    return pa.table([pa.nulls(rows, kind) for kind in kinds], [item.name for item in features])
 
 
 def _restore(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from feature_service.domain import KnownAt, ValueType
-from feature_service.stores.parquet import PART_NAME
+from feature_service.stores.parts import PART_NAME
 
 _SQL_TYPES = {
     ValueType.DOUBLE: "DOUBLE",
@@ -41,7 +41,8 @@ _SQL_TYPES = {
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER")
 _WIDE = ("UBIGINT", "UHUGEINT")
 _FLOATS = ("FLOAT", "DOUBLE")
-_FILE = "plumbline file"
+#: The column that holds the name of each row's file, where it is asked for.
+FILE = "plumbline file"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ParquetRows:
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """A column of the source, the name and type it goes by."""
+    """A column of the source, the name and type it goes by; UNSPECIFIED: as the source has it."""
 
     name: str
     column: str
@@ -95,7 +96,7 @@ def literal(text: str) -> str:
 
 def relation(rows: ParquetRows, *, with_part: bool = False) -> str:
     """The FROM item that reads the files. with_part: with a column more, for `part`."""
-    part = f", filename={literal(_FILE)}" if with_part else ""
+    part = f", filename={literal(FILE)}" if with_part else ""
 
     def read(files: Sequence[str], hive: str) -> str:
         return f"read_parquet([{', '.join(map(literal, files))}], union_by_name=true{part}, {hive})"
@@ -115,7 +116,7 @@ def relation(rows: ParquetRows, *, with_part: bool = False) -> str:
 
 def part() -> str:
     """An expression that is greater for rows pushed later; rows that were not pushed come first."""
-    return f"regexp_extract({ident(_FILE)}, {literal('/' + PART_NAME)}, 1)"
+    return f"regexp_extract({ident(FILE)}, {literal('/' + PART_NAME)}, 1)"
 
 
 def describe(rows: ParquetRows) -> str:
@@ -148,6 +149,8 @@ def typed(expression: str, sql_type: str, wanted: ValueType, column: str) -> str
     Loses nothing silently: a value that does not fit raises when it is read. A column of an unfit type
     is accepted as long as it holds nothing but nulls, which is how writers spell an empty column.
     """
+    if wanted is ValueType.UNSPECIFIED:
+        return expression
     if wanted.is_list:
         if not sql_type.endswith("[]"):
             return _refused(expression, f"{_SQL_TYPES[wanted.element]}[]", sql_type, wanted, column)
@@ -266,26 +269,9 @@ def answer(view: SourceView) -> str:
     return f"SELECT {features} FROM entity AS e LEFT JOIN ({hit}) AS h ON h.r = e.r ORDER BY e.r"
 
 
-def newest(view: SourceView, *, tie_break: bool) -> str:
-    """Query for the greatest row of each key in src, as (k0…, ev, cr, f0…)."""
-    order = ["ev DESC", "cr DESC NULLS LAST"]
-    if tie_break:
-        order += ["part DESC", *(f"t{i} DESC NULLS LAST" for i in range(len(view.tie_break)))]
-    partition = f"PARTITION BY {', '.join(key_list(view))} " if view.keys else ""
-    return (
-        f"SELECT {', '.join(row_columns(view))} FROM src "
-        f"QUALIFY row_number() OVER ({partition}ORDER BY {', '.join(order)}) = 1"
-    )
-
-
 def key_list(view: SourceView) -> list[str]:
     """k0…, one for each join key."""
     return [f"k{i}" for i in range(len(view.keys))]
-
-
-def row_columns(view: SourceView) -> list[str]:
-    """The columns of `newest`."""
-    return [*key_list(view), "ev", "cr", *(f"f{i}" for i in range(len(view.features)))]
 
 
 def _refused(expression: str, target: str, sql_type: str, wanted: ValueType, column: str) -> str:
@@ -324,12 +310,12 @@ def pull(
     order = [
         f"{event} DESC",
         *(f"{ident(name)} DESC NULLS LAST" for name in times[1:]),
-        f"{ident(_FILE)} DESC",
+        f"{ident(FILE)} DESC",
         *(f"{ident(name)} DESC NULLS LAST" for name in columns),
     ]
-    selected.append(f"{part()} AS {ident(_FILE)}")
+    selected.append(f"{part()} AS {ident(FILE)}")
     return (
-        f"SELECT * EXCLUDE ({ident(_FILE)}) FROM (SELECT {', '.join(selected)} "
+        f"SELECT * EXCLUDE ({ident(FILE)}) FROM (SELECT {', '.join(selected)} "
         f"FROM {relation(rows, with_part=True)}) WHERE {' AND '.join(conditions)} "
         f"QUALIFY row_number() OVER ({partition}ORDER BY {', '.join(order)}) = 1"
     )

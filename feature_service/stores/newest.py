@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,26 +11,33 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_service.arrow_types import TIMESTAMP, arrow_type
 from feature_service.domain import FeatureView
-from feature_service.ports import NewRows
+from feature_service.ports import NO_TIME, NewRows, RowRange, RowScan
+from feature_service.stores import newest_sql as sql
+from feature_service.stores import source_files
 from feature_service.stores.asof_join import AsofJoin, JoinLimits
+from feature_service.stores.asof_sql import SourceView
+from feature_service.stores.newest_sql import Wanted
 from feature_service.stores.source_views import source_view
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+#: Rows read at once, and rows given at once: while those are written, other writers wait.
+_READ_ROWS = 65_536
+WRITE_ROWS = 16_384
 
 
 class ParquetNewestRows:
-    """See ports.NewestRows. One materialization at a time; interrupt() from any thread."""
+    """See ports.NewestRows. One scan at a time; interrupt() from any thread."""
 
     def __init__(self, limits: JoinLimits) -> None:
         self._limits = limits
         self._running: AsofJoin | None = None
         self._interrupted = False
 
-    def newest(
-        self, view: FeatureView, start: datetime | None, end: datetime, *, by_known: bool
-    ) -> Iterator[NewRows]:
+    @contextmanager
+    def scan(self, view: FeatureView, wanted: RowRange) -> Iterator[RowScan]:
         """See ports.NewestRows."""
         plan = source_view(view, view.features)
         with AsofJoin(self._limits) as join:
@@ -37,9 +45,7 @@ class ParquetNewestRows:
             if self._interrupted:
                 join.interrupt()
             try:
-                low = None if start is None else _micros(start)
-                for batch in join.newest(plan, low, _micros(end), by_known=by_known):
-                    yield _rows(batch, len(view.join_keys))
+                yield _Scan(join, plan, _wanted(view, plan, wanted))
             finally:
                 self._running = None
 
@@ -51,22 +57,194 @@ class ParquetNewestRows:
             running.interrupt()
 
 
-def _rows(batch: pa.RecordBatch, keys: int) -> NewRows:
+class ParquetEntityKeys:
+    """See ports.EntityKeys."""
+
+    def __init__(self, limits: JoinLimits) -> None:
+        self._limits = limits
+
+    def sample(self, views: Sequence[FeatureView], end: datetime, count: int, seed: int) -> pa.Table:
+        """See ports.EntityKeys."""
+        names = [key.name for key in views[0].join_keys]
+        schema = pa.schema([(key.name, arrow_type(key.type)) for key in views[0].join_keys])
+        plans = [plan for view in views if (plan := source_view(view, view.features)).rows.files]
+        if not plans:
+            return schema.empty_table()
+        with AsofJoin(self._limits) as join:
+            types = [join.columns(plan) for plan in plans]
+            query = join.stream(
+                plans[0],
+                lambda _: sql.sample_keys(list(zip(plans, types, strict=True)), _micros(end), count, seed),
+                _READ_ROWS,
+            )
+            table = pa.Table.from_batches(list(query)) if names else schema.empty_table()
+        return table.rename_columns(names).cast(schema) if table.num_columns else schema.empty_table()
+
+
+class _Scan:
+    """See ports.RowScan."""
+
+    def __init__(self, join: AsofJoin, view: SourceView, wanted: Wanted) -> None:
+        self._join, self._view, self._wanted = join, view, wanted
+        self.source = source_files.fingerprint(view.rows.files)
+        self._given = 0
+
+    def total(self) -> int:
+        """See ports.RowScan."""
+        if not self._view.rows.files:
+            return 0
+        query = self._join.stream(
+            self._view, lambda types: sql.count_keys(self._view, types, self._wanted), _READ_ROWS
+        )
+        return sum(int(batch.column(0)[0].as_py()) for batch in query)
+
+    def rows(self, skip: int = 0) -> Iterator[NewRows]:
+        """See ports.RowScan."""
+        if not self._view.rows.files:
+            return
+        self._given = skip
+        try:
+            yield from self._rows(tie_break=False)
+            return
+        except _TieError:
+            pass
+        # Up to the tie, both orders give the same rows.
+        yield from self._rows(tie_break=True)
+
+    def _rows(self, *, tie_break: bool) -> Iterator[NewRows]:
+        skip = self._given
+        for batch in _chunks(self._newest(tie_break), WRITE_ROWS):
+            if skip >= batch.num_rows:
+                skip -= batch.num_rows
+                continue
+            rows = batch.slice(skip)
+            skip = 0
+            yield _new_rows(rows, len(self._view.keys))
+            self._given += rows.num_rows
+
+    def _newest(self, tie_break: bool) -> Iterator[pa.RecordBatch]:
+        """The last row of each key."""
+        schema = _schema(self._view)
+        keys = len(self._view.keys)
+        held: pa.RecordBatch | None = None
+        query = self._join.stream(
+            self._view,
+            lambda types: sql.in_order(self._view, types, self._wanted, tie_break=tie_break),
+            _READ_ROWS,
+        )
+        with closing(query):
+            for found in query:
+                if not found.num_rows:
+                    continue
+                batch = _restored(found, schema)
+                if held is not None:
+                    batch = pa.concat_batches([held, batch])
+                last = _last_of_each(batch, keys)
+                if not tie_break and _any_tie(batch, keys, last):
+                    raise _TieError
+                # The last key may go on in what follows.
+                held = batch.slice(batch.num_rows - 1)
+                last[-1] = False
+                if last.any():
+                    yield batch.filter(pa.array(last))
+        if held is not None:
+            yield held
+
+
+class _TieError(Exception):
+    """Two rows of one key agree in event and created time, and the order does not say which counts."""
+
+
+def _last_of_each(batch: pa.RecordBatch, keys: int) -> npt.NDArray[np.bool_]:
+    """Whether each row is the last of its key."""
+    last = np.zeros(batch.num_rows, bool)
+    last[-1] = True
+    for column in batch.columns[:keys]:
+        last[:-1] |= pc.not_equal(column[:-1], column[1:]).to_numpy(zero_copy_only=False)
+    return last
+
+
+def _any_tie(batch: pa.RecordBatch, keys: int, last: npt.NDArray[np.bool_]) -> bool:
+    """Whether a row that is the last of its key has the times of the row of its key before it."""
+    if batch.num_rows < 2:
+        return False
+    same = last[1:] & ~last[:-1]
+    if not same.any():
+        return False
+    for column in batch.columns[keys : keys + 2]:
+        times = _micros_or(column, NO_TIME)
+        same &= times[1:] == times[:-1]
+    return bool(same.any())
+
+
+def _chunks(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of `rows`, the last one perhaps smaller."""
+    waiting: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        waiting.append(batch)
+        count += batch.num_rows
+        if count < rows:
+            continue
+        whole = waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
+        start = 0
+        while count - start >= rows:
+            yield whole.slice(start, rows)
+            start += rows
+        waiting, count = [whole.slice(start)], count - start
+    if count:
+        yield pa.concat_batches(waiting)
+
+
+def _new_rows(batch: pa.RecordBatch, keys: int) -> NewRows:
     created = batch.column(keys + 1)
-    known: npt.NDArray[np.int64] | None = None
-    if created.null_count < len(created):
-        known = _integers(pc.coalesce(created, batch.column(keys)))
     return NewRows(
         keys=tuple(batch.columns[:keys]),
         values=tuple(batch.columns[keys + 2 :]),
-        event_micros=_integers(batch.column(keys)),
-        created_micros=known,
+        event_micros=_micros_or(batch.column(keys), NO_TIME),
+        created_micros=None if created.null_count == len(created) else _micros_or(created, NO_TIME),
     )
 
 
-def _integers(times: pa.Array) -> npt.NDArray[np.int64]:
-    found: npt.NDArray[np.int64] = times.cast(pa.int64()).to_numpy(zero_copy_only=False)
+def _micros_or(times: pa.Array, missing: int) -> npt.NDArray[np.int64]:
+    numbers = times.cast(pa.int64())
+    if numbers.null_count:
+        numbers = numbers.fill_null(missing)
+    found: npt.NDArray[np.int64] = numbers.to_numpy(zero_copy_only=False)
     return found
+
+
+def _schema(view: SourceView) -> pa.Schema:
+    keys = [(f"k{i}", arrow_type(key.type)) for i, key in enumerate(view.keys)]
+    times = [("ev", TIMESTAMP), ("cr", TIMESTAMP)]
+    return pa.schema(keys + times + [(item.name, arrow_type(item.type)) for item in view.features])
+
+
+def _restored(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch of DuckDB's in the declared types: integers that stand for times become timestamps."""
+    columns = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(batch.columns, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _wanted(view: FeatureView, plan: SourceView, wanted: RowRange) -> Wanted:
+    whole: Sequence[str] = ()
+    known_after = None
+    if wanted.known_after is not None:
+        known_after = _micros(wanted.known_after)
+        whole = source_files.changed_since(plan.rows.files, wanted.known_after)
+        if plan.rows.created is None and source_files.any_remote(plan.rows.files):
+            # Nothing says what is new there.
+            known_after = None
+    return Wanted(
+        end=_micros(wanted.end),
+        after=None if wanted.after is None else _micros(wanted.after),
+        oldest=None if view.ttl is None or wanted.known_after is None else _micros(wanted.end - view.ttl),
+        known_after=known_after,
+        whole=tuple(whole),
+    )
 
 
 def _micros(moment: datetime) -> int:

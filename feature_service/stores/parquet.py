@@ -7,15 +7,14 @@ which a name, or a folder's, starts with `_` or `.`: writers keep what is unfini
 Rows are never written into a file that exists: an append adds a file, which a reader sees whole or not at
 all. Parts of a folder lie in the folder; parts of the single file `x.parquet` lie in the folder
 `x.parquet.d`. The part of a partitioned tree lies at its top and holds the partition columns itself.
-
-A part is named `pushed-SEQUENCE-IDENTITY-DIGEST.parquet`: its number among the parts of its folder (so that
-of rows which agree in everything else, those added last can be told), who added it, and what was added.
+How parts are named is said in `feature_service.stores.parts`.
 """
 
 from __future__ import annotations
 
 import fcntl
 import glob
+import hashlib
 import os
 import re
 import tempfile
@@ -27,15 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_service.stores import remote
+from feature_service.stores.parts import Appended, merged_before, next_part, without_merged
 
-#: The name of a part; group 1 is its number. Understood by Python and by DuckDB.
-PART_NAME = r"pushed-([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{32})\.parquet$"
 _PARTITION = re.compile(r"^([^=]+)=[^=]*$")
 _SUFFIX = ".parquet"
-
-
-class OtherRowsError(Exception):
-    """A part of the same identity holds other rows."""
 
 
 def files_of(path: str) -> tuple[str, ...]:
@@ -48,8 +42,9 @@ def files_of(path: str) -> tuple[str, ...]:
         return _remote_files(path)
     main = remote.local_path(path)
     if main.is_dir():
-        return _finished(str(main), (str(part) for part in main.rglob(f"*{_SUFFIX}") if part.is_file()))
-    parts = tuple(sorted(str(part) for part in _parts_folder(main).glob(f"*{_SUFFIX}")))
+        files = (str(part) for part in main.rglob(f"*{_SUFFIX}") if part.is_file())
+        return without_merged(_finished(str(main), files))
+    parts = without_merged(tuple(sorted(str(part) for part in _parts_folder(main).glob(f"*{_SUFFIX}"))))
     if main.exists():
         return (str(main), *parts)
     if parts:
@@ -88,8 +83,14 @@ def schema_of(file: str) -> pa.Schema:
     return pq.read_schema(path, filesystem=filesystem)
 
 
-def append(path: str, rows: pa.Table, identity: str, digest: str) -> bool:
-    """Adds rows durably as a part; False when that part is there already (nothing is written).
+def read(file: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """One of `files_of`, whole, without what its folders say. Raises OSError, pa.ArrowException."""
+    filesystem, path = remote.open_filesystem(file)
+    return pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None)
+
+
+def append(path: str, rows: pa.Table, identity: str, digest: str) -> Appended:
+    """Adds rows durably as a part, unless that part is there already.
 
     identity: 32 hex digits, of the request that adds. digest: 32 hex digits, of what it adds. Appends
     to one local source take turns, those of other processes of this machine too. Object storage has no turns:
@@ -100,33 +101,81 @@ def append(path: str, rows: pa.Table, identity: str, digest: str) -> bool:
     """
     if remote.is_remote(path):
         return _append_remote(path, rows, identity, digest)
+    folder = appends_to(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder) as directory:
+        name, before = next_part(str(folder), os.listdir(folder), identity, digest)
+        if before is not None:
+            return before
+        if merged_before(folder, identity, digest):
+            return Appended(None, False)
+        write_whole(folder / name, rows)
+        os.fsync(directory)
+    return Appended(str(folder / name), True)
+
+
+def appends_to(path: str) -> Path:
+    """The folder that the parts of a local source lie in. Raises ValueError for a glob."""
     main = remote.local_path(path)
     if glob.has_magic(str(main)) and not main.exists():
         raise ValueError(f"{main} names several files: rows can be added to a file or a folder")
-    folder = main if main.is_dir() or main.suffix != _SUFFIX else _parts_folder(main)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder) as directory:
-        name = _next_name(os.listdir(folder), identity, digest)
-        if name is None:
-            return False
-        _write(folder / name, rows)
-        os.fsync(directory)
-    return True
+    return main if main.is_dir() or main.suffix != _SUFFIX else _parts_folder(main)
 
 
-def _next_name(parts: Iterable[str], identity: str, digest: str) -> str | None:
-    """The name of the part to add to those of a folder; None when it is among them."""
-    last = 0
-    for part in parts:
-        found = re.match(PART_NAME, part)
-        if found is None:
+def replace(target: str, rows: pa.Table) -> None:
+    """Makes rows all that a place holds: a file that ends in .parquet, or a folder with one file.
+
+    Readers see the old rows or the new. Raises OSError, ValueError for a folder that holds other files.
+    """
+    file = target
+    if not target.endswith(_SUFFIX):
+        file = f"{target.rstrip('/')}/part-0{_SUFFIX}"
+        others = [name for name in files_of(target) if name != file] if remote.exists(target) else []
+        if others:
+            raise ValueError(
+                f"{remote.shown(target)} holds other files: name a new folder, or a .parquet file"
+            )
+    if remote.is_remote(file):
+        remote.write_whole(file, _encoded(rows))
+        return
+    path = remote.local_path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, rows)
+
+
+def in_types_of(path: str, rows: pa.Table) -> pa.Table:
+    """Rows in the types of a source's first file, where that has their columns, so that all read as one.
+
+    Raises OSError, ValueError (also pa.ArrowInvalid, for a value that the type does not hold).
+    """
+    try:
+        files = files_of(path)
+    except FileNotFoundError:
+        return rows
+    if not files:
+        return rows
+    before = schema_of(files[0])
+    for index, name in enumerate(rows.column_names):
+        position = before.get_field_index(name)
+        if position < 0 or pa.types.is_null(before.field(position).type):
             continue
-        if found[2] == identity:
-            if found[3] != digest:
-                raise OtherRowsError(f"{part} was added by the same request with other rows")
-            return None
-        last = max(last, int(found[1]))
-    return f"pushed-{last + 1:020d}-{identity}-{digest}{_SUFFIX}"
+        wanted = before.field(position).type
+        column = rows[name]
+        if pa.types.is_timestamp(wanted) and pa.types.is_timestamp(column.type):
+            # Nanoseconds beyond the file's resolution are cut.
+            column = column.cast(pa.timestamp(wanted.unit, column.type.tz), safe=False)
+            if wanted.tz is None and column.type.tz is not None:
+                column = column.cast(pa.timestamp(wanted.unit, "UTC")).cast(pa.timestamp(wanted.unit))
+        rows = rows.set_column(index, name, column.cast(wanted))
+    return rows
+
+
+def digest_of(rows: pa.Table) -> str:
+    """32 hex digits of what rows are: names, types and values."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return hashlib.sha256(sink.getvalue()).hexdigest()[:32]
 
 
 def _finished(top: str, files: Iterable[str]) -> tuple[str, ...]:
@@ -158,24 +207,28 @@ def _remote_parts(path: str) -> tuple[str, ...]:
         return ()
 
 
-def _append_remote(path: str, rows: pa.Table, identity: str, digest: str) -> bool:
+def _append_remote(path: str, rows: pa.Table, identity: str, digest: str) -> Appended:
     path = path.rstrip("/")
     folder = f"{path}.d" if path.endswith(_SUFFIX) and not remote.is_folder(path) else path
     try:
         parts = remote.list_files(folder, _SUFFIX, deep=False)
     except FileNotFoundError:
         parts = ()
-    name = _next_name((part.rpartition("/")[2] for part in parts), identity, digest)
-    if name is None:
-        return False
+    name, before = next_part(folder, (part.rpartition("/")[2] for part in parts), identity, digest)
+    if before is not None:
+        return before
+    remote.write_whole(f"{folder}/{name}", _encoded(rows))
+    return Appended(f"{folder}/{name}", True)
+
+
+def _encoded(rows: pa.Table) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink)
-    remote.write_whole(f"{folder}/{name}", sink.getvalue())
-    return True
+    return sink.getvalue()
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path) -> Iterator[int]:
     """Keeps other writers away from a folder; gives its descriptor."""
     directory = os.open(folder, os.O_RDONLY)
     try:
@@ -185,7 +238,8 @@ def _locked(folder: Path) -> Iterator[int]:
         os.close(directory)
 
 
-def _write(target: Path, rows: pa.Table) -> None:
+def write_whole(target: Path, rows: pa.Table) -> None:
+    """Writes a file beside its place and moves it there once it is on disk."""
     handle, temporary = tempfile.mkstemp(prefix=".part-", suffix=".tmp", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as sink:

@@ -14,6 +14,7 @@ from feature_service.domain import KnownAt, ValueType
 from feature_service.stores import parquet, remote
 from feature_service.stores.asof_join import AsofJoin, JoinLimits
 from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
+from feature_service.stores.parts import OtherRowsError
 from plumbline.features.errors import SourceUnreadable
 
 SECOND = 1_000_000
@@ -73,10 +74,10 @@ def test_rows_are_added_to_a_file_and_to_a_folder(join: AsofJoin, folder: str) -
     """Whatever their identities are, of rows that agree in everything else those added last win."""
     put(f"{folder}/x.parquet", rows(["a"], [1], [1.0]))
     for place in (f"{folder}/x.parquet", f"{folder}/new"):
-        assert parquet.append(place, rows(["a"], [5], [5.0]), TWO, DIGEST)
-        assert not parquet.append(place, rows(["a"], [5], [5.0]), TWO, DIGEST)
-        assert parquet.append(place, rows(["a"], [5], [2.0]), ONE, DIGEST)
-        with pytest.raises(parquet.OtherRowsError):
+        assert parquet.append(place, rows(["a"], [5], [5.0]), TWO, DIGEST).added
+        assert not parquet.append(place, rows(["a"], [5], [5.0]), TWO, DIGEST).added
+        assert parquet.append(place, rows(["a"], [5], [2.0]), ONE, DIGEST).added
+        with pytest.raises(OtherRowsError):
             parquet.append(place, rows(["a"], [5], [7.0]), ONE, "e" * 32)
         assert values(join, view(place), ["a"], [6]) == [2.0]
         parts = [name for name in parquet.files_of(place) if "pushed-" in name]

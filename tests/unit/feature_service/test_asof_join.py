@@ -97,31 +97,6 @@ def test_the_join_is_the_oracle(
     assert found["value"].to_pylist() == expected
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(table=st.lists(rows, max_size=12), start=st.none() | moments, end=moments, by_known=st.booleans())
-def test_the_newest_rows_are_those_of_plain_python(
-    folder: Path, table: list[Row], start: int | None, end: int, by_known: bool
-) -> None:
-    path = write(folder / "newest.parquet", table)
-    with AsofJoin(LIMITS) as join:
-        low = None if start is None else start * SECOND
-        batches = list(join.newest(view(path), low, end * SECOND, by_known=by_known))
-    found = {row["k0"]: row["value"] for batch in batches for row in batch.to_pylist()}
-
-    def in_range(row: Row) -> bool:
-        assert row.event is not None
-        since = max(row.event, row.created or 0) if by_known else row.event
-        return max(row.event, row.created or 0) <= end and (start is None or since > start)
-
-    inside = [row for row in table if row.event is not None and in_range(row)]
-    expected = {}
-    for key in {row.key for row in inside} - {None}:
-        answers, value = answer(inside, key, 100, None, KnownAt.IGNORE_CREATED)
-        assert answers
-        expected[key] = value
-    assert found == expected
-
-
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
 def test_event_times_of_any_resolution_and_zone(

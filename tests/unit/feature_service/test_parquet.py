@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_service.stores import parquet, remote
+from feature_service.stores.parts import OtherRowsError
 
 ONE, TWO, DIGEST = "1" * 32, "2" * 32, "d" * 32
 FIRST = f"pushed-{1:020d}-{ONE}-{DIGEST}.parquet"
@@ -18,7 +19,7 @@ ROWS = pa.table({"a": [1, 2]})
 def test_a_part_of_a_file_lies_beside_it(tmp_path: Path) -> None:
     main = tmp_path / "x.parquet"
     pq.write_table(ROWS, main)
-    assert parquet.append(str(main), ROWS, ONE, DIGEST)
+    assert parquet.append(str(main), ROWS, ONE, DIGEST).added
     assert parquet.files_of(str(main)) == (str(main), str(tmp_path / "x.parquet.d" / FIRST))
 
 
@@ -32,9 +33,12 @@ def test_a_part_of_a_folder_lies_in_it(tmp_path: Path) -> None:
 
 def test_a_part_is_written_once(tmp_path: Path) -> None:
     main = str(tmp_path / "x.parquet")
-    assert parquet.append(main, ROWS, ONE, DIGEST)
-    assert not parquet.append(main, ROWS, ONE, DIGEST)
-    assert parquet.append(main, ROWS, TWO, DIGEST)
+    assert parquet.append(main, ROWS, ONE, DIGEST).added
+    again = parquet.append(main, ROWS, ONE, DIGEST)
+    assert (again.added, again.part, again.later) == (False, str(tmp_path / "x.parquet.d" / FIRST), ())
+    later = parquet.append(main, ROWS, TWO, DIGEST)
+    assert later.added
+    assert parquet.append(main, ROWS, ONE, DIGEST).later == (later.part,)
     assert len(parquet.files_of(main)) == 2
 
 
@@ -49,7 +53,7 @@ def test_parts_are_numbered_in_the_order_they_are_added(tmp_path: Path) -> None:
 def test_one_identity_does_not_add_other_rows(tmp_path: Path) -> None:
     main = str(tmp_path / "x.parquet")
     parquet.append(main, ROWS, ONE, DIGEST)
-    with pytest.raises(parquet.OtherRowsError):
+    with pytest.raises(OtherRowsError):
         parquet.append(main, ROWS, ONE, "e" * 32)
     assert len(parquet.files_of(main)) == 1
 
