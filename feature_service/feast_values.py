@@ -47,8 +47,13 @@ _LIST_FIELD: dict[ValueType, tuple[str, Callable[..., Any]]] = {
 _NULL = FeastValue()
 
 
-def to_values(array: pa.Array, kind: ValueType) -> list[FeastValue]:
-    """One Value a row; a null becomes an empty Value. Nulls inside lists raise ValueError."""
+def to_values(array: pa.Array, kind: ValueType, *, whole_seconds: bool = False) -> list[FeastValue]:
+    """One Value a row; a null becomes an empty Value. Nulls inside lists raise ValueError.
+
+    whole_seconds: what is below a second is cut off, for readers that know Feast's timestamps only.
+    """
+    if whole_seconds and kind.element is ValueType.TIMESTAMP:
+        return [_seconds_value(row, kind) for row in _plain(array, kind)]
     if kind.is_list:
         return [_NULL if row is None else _list_value(row, kind.element) for row in _plain(array, kind)]
     if kind is ValueType.TIMESTAMP:
@@ -85,6 +90,14 @@ def _python(value: FeastValue, kind: ValueType) -> Any:
 def _time_value(micros: int) -> FeastValue:
     seconds, fraction = divmod(micros, _SECOND)
     return FeastValue(int64_val=micros) if fraction else FeastValue(unix_timestamp_val=seconds)
+
+
+def _seconds_value(row: Any, kind: ValueType) -> FeastValue:
+    if row is None:
+        return _NULL
+    if kind.is_list:
+        return FeastValue(unix_timestamp_list_val=Int64List(val=[item // _SECOND for item in row]))
+    return FeastValue(unix_timestamp_val=row // _SECOND)
 
 
 def _list_value(row: list[Any], element: ValueType) -> FeastValue:

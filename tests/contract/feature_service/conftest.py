@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,25 +14,57 @@ from feature_service.domain import FeatureView
 from feature_service.feast_apply import apply
 from feature_service.feast_online import FeastOnlineStore
 from feature_service.feast_repo import FeastRepo, load_config
+from feature_service.online_stores import open_online_store
+from feature_service.packed.store import PackedOnlineStore
+from tests.conftest import RedisCluster
 from tests.integration.feature_service.repo import SQLITE, write_repo
+
+#: As feature_store.yaml names them. "feast-…" are Feast's own, by the generic path.
+STORES = ["lmdb", "redis", "redis-cluster", "feast-sqlite", "feast-redis"]
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A store and the views it has room for."""
+    """A store and the views it has room for.
+
+    packed: whether it keeps packed rows, and so promises what packed.store.PackedOnlineStore adds.
+    """
 
     kind: str
-    store: FeastOnlineStore
+    store: PackedOnlineStore | FeastOnlineStore
     views: Mapping[str, FeatureView]
+    folder: Path
+
+    @property
+    def packed(self) -> bool:
+        return isinstance(self.store, PackedOnlineStore)
 
 
-@pytest.fixture(scope="session", params=["sqlite", "redis"])
-def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opened:
+def online_yaml(kind: str, request: pytest.FixtureRequest) -> str:
+    """The online_store of a feature_store.yaml."""
+    match kind:
+        case "lmdb":
+            return "  type: feature_service.stores.lmdb.LmdbOnlineStore\n  path: data/online.lmdb"
+        case "feast-sqlite":
+            return SQLITE
+        case "feast-redis":
+            return f"  type: redis\n  connection_string: {request.getfixturevalue('redis_address')}"
+    packed = "  type: feature_service.stores.redis.RedisOnlineStore\n"
+    if kind == "redis":
+        return packed + f"  connection_string: {request.getfixturevalue('redis_address')}"
+    cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+    # Two of its nodes are named; the third has to be found.
+    nodes = ",".join(cluster.addresses[:2])
+    return packed + f"  redis_type: redis_cluster\n  connection_string: {nodes}"
+
+
+@pytest.fixture(scope="session", params=STORES)
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """The store; tests share it, so each uses keys of its own."""
     folder: Path = tmp_path_factory.mktemp(f"repo-{request.param}")
-    online = SQLITE
-    if request.param == "redis":
-        online = f"  type: redis\n  connection_string: {request.getfixturevalue('redis_address')}"
-    apply(write_repo(folder, online))
+    apply(write_repo(folder, online_yaml(request.param, request)))
     repo = FeastRepo(load_config(folder))
-    return Opened(request.param, FeastOnlineStore(repo.config, timeout=5), repo.load().views)
+    store = open_online_store(repo.config, timeout=5)
+    yield Opened(request.param, store, repo.load().views, folder)
+    if isinstance(store, PackedOnlineStore):
+        store.close()

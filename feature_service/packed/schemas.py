@@ -1,0 +1,152 @@
+"""Rows written under other schemas than the view has now.
+
+Every layout a view's rows were ever written in is kept as a note beside them, under the digest that the rows
+have in their headers. A row of another layout is read by it and packed anew: a column of the same name and
+type keeps its value, int32 widens to int64 and float to double, anything else is null. A row whose digest no
+note explains, or that is damaged, is not readable; it counts as not stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from feature_service.domain import ValueType
+from feature_service.packed.layout import EVENT_AT, NO_TIME, RowLayout, Rows, column_type
+from feature_service.packed.variable import CorruptRow
+from feature_service.ports import RowStore
+
+_log = logging.getLogger("plumbline.features")
+
+_WIDER = {(ValueType.INT32, ValueType.INT64), (ValueType.FLOAT, ValueType.DOUBLE)}
+#: Seconds after which a schema that was not found is looked for again: its writer may have been slower.
+_LOOK_AGAIN = 10.0
+_DIGEST_AT = 8
+
+
+class Schemas:
+    """The layouts of the rows of a store. Thread-safe; `normal` may ask the store for a note."""
+
+    def __init__(self, store: RowStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._kept: set[tuple[bytes, bytes]] = set()
+        self._known: dict[tuple[bytes, bytes], RowLayout] = {}
+        self._missing: dict[tuple[bytes, bytes], float] = {}
+        self._told: set[tuple[bytes, bytes]] = set()
+        #: Rows that were found but could not be read, since the start.
+        self.unreadable = 0
+
+    def keep(self, view: bytes, layout: RowLayout) -> None:
+        """Makes sure that rows of this layout can be read by others; to be called before they are written."""
+        key = view, layout.digest
+        if key in self._kept:
+            return
+        name = _name(view, layout.digest)
+        if self._store.note(name) is None:
+            self._store.set_note(name, layout.describe())
+        with self._lock:
+            self._kept.add(key)
+            self._known[key] = layout
+            self._missing.pop(key, None)
+
+    def forget(self, view: bytes) -> None:
+        """The view's rows were dropped, and perhaps the notes with them: they are written again."""
+        with self._lock:
+            self._kept = {key for key in self._kept if key[0] != view}
+
+    def normal(self, view: bytes, layout: RowLayout, rows: Sequence[bytes | None]) -> Rows:
+        """Rows of any layout, as rows of this one; blank where there is none that can be read."""
+        blank = layout.blank
+        filled = [blank if row is None else row for row in rows]
+        try:
+            found = layout.decode(filled)
+            for cell in layout.variables:
+                found.column(cell.bit)
+        except CorruptRow:
+            return self._repaired(view, layout, filled)
+        return found
+
+    def _repaired(self, view: bytes, layout: RowLayout, rows: list[bytes]) -> Rows:
+        by_head: dict[bytes, list[int]] = {}
+        for i, row in enumerate(rows):
+            by_head.setdefault(row[:EVENT_AT], []).append(i)
+        for head, chosen in by_head.items():
+            written = layout if head == layout.head else self._find(view, head)
+            part = [rows[i] for i in chosen]
+            for i, row in zip(chosen, self._converted(view, written, layout, part), strict=True):
+                rows[i] = row
+        return layout.decode(rows)
+
+    def _converted(
+        self, view: bytes, written: RowLayout | None, layout: RowLayout, rows: Sequence[bytes]
+    ) -> list[bytes]:
+        if written is not None:
+            try:
+                return _repack(written, layout, rows)
+            except CorruptRow as error:
+                if len(rows) > 1:
+                    return [self._converted(view, written, layout, [row])[0] for row in rows]
+                self._tell(view, rows[0][_DIGEST_AT:EVENT_AT], len(rows), str(error))
+        else:
+            self._tell(view, rows[0][_DIGEST_AT:EVENT_AT], len(rows), "their schema is not known")
+        return [layout.blank] * len(rows)
+
+    def _find(self, view: bytes, head: bytes) -> RowLayout | None:
+        key = view, head[_DIGEST_AT:]
+        found = self._known.get(key)
+        if found is None and time.monotonic() >= self._missing.get(key, 0.0):
+            note = self._store.note(_name(*key))
+            try:
+                found = None if note is None else RowLayout.from_description(note)
+            except ValueError:
+                found = None
+            with self._lock:
+                if found is None:
+                    self._missing[key] = time.monotonic() + _LOOK_AGAIN
+                else:
+                    self._known[key] = found
+        # The head has the version and the number of columns too.
+        return found if found is not None and found.head == head else None
+
+    def _tell(self, view: bytes, digest: bytes, count: int, why: str) -> None:
+        with self._lock:
+            self.unreadable += count
+            if (view, digest) in self._told:
+                return
+            self._told.add((view, digest))
+        _log.error(
+            "rows in the online store %s cannot be read and count as not stored: %s (view prefix %s, "
+            "schema %s); materialize the view again",
+            self._store.address,
+            why,
+            view.hex(),
+            digest.hex(),
+        )
+
+
+def _name(view: bytes, digest: bytes) -> str:
+    return f"schema/{view.hex()}/{digest.hex()}"
+
+
+def _repack(written: RowLayout, layout: RowLayout, rows: Sequence[bytes]) -> list[bytes]:
+    """Rows of one layout as rows of another. Raises CorruptRow."""
+    found = written.decode(rows)
+    places = {cell.field.name: cell.bit for cell in written.cells}
+    values = []
+    for field in layout.fields:
+        place = places.get(field.name)
+        kind = None if place is None else written.fields[place].type
+        if place is not None and (kind is field.type or (kind, field.type) in _WIDER):
+            values.append(found.column(place).cast(column_type(field.type)))
+        else:
+            values.append(pa.nulls(len(rows), column_type(field.type)))
+    event, created = found.event_micros, found.created_micros
+    if written is not layout and (event == NO_TIME).any():
+        raise CorruptRow("a row has no event time")
+    return layout.pack(values, np.ascontiguousarray(event), np.ascontiguousarray(created))

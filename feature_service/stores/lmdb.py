@@ -1,0 +1,42 @@
+"""The embedded online store, as a Feast user names it in feature_store.yaml:
+
+online_store:
+  type: feature_service.stores.lmdb.LmdbOnlineStore
+  path: data/online.lmdb
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from pydantic import ByteSize
+
+from feature_service.packed.lmdb_rows import DEFAULT_MAP_SIZE, LmdbRows
+from feature_service.ports import RowStore
+from feature_service.stores.packed import PackedStore
+
+
+class LmdbOnlineStoreConfig(FeastConfigBaseModel):
+    """path: a folder, from the repository's on. map_size: the most it may grow to, as "64GiB"; address space,
+    not disk. sync: whether a write waits for the disk."""
+
+    type: Literal["feature_service.stores.lmdb.LmdbOnlineStore"] = (
+        "feature_service.stores.lmdb.LmdbOnlineStore"
+    )
+    path: str = "data/online.lmdb"
+    map_size: ByteSize = ByteSize(DEFAULT_MAP_SIZE)
+    sync: bool = True
+
+
+class LmdbOnlineStore(PackedStore):
+    """Packed rows in LMDB, for Feast's SDK, command line and servers."""
+
+    def open_rows(
+        self, config: RepoConfig, *, timeout: float | None = None, keep_expired: bool = False
+    ) -> RowStore:
+        """See PackedStore."""
+        options: LmdbOnlineStoreConfig = config.online_store
+        path = Path(config.repo_path or ".") / options.path
+        return LmdbRows(path, map_size=int(options.map_size), sync=options.sync)

@@ -1,0 +1,376 @@
+"""What Feast's SDK and command line need to read and write packed rows: an online store class of Feast's.
+
+Beyond what Feast's own stores do: rows older than their view's ttl, or of the future, are not returned; an
+older row never replaces a newer one, whoever writes; and what `get_online_features` answers has true statuses
+(PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE), read in one round trip for all views. `online_read` alone
+cannot say why a row is missing: outside its ttl it is (None, None), which Feast calls NOT_FOUND.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from feast import Entity, utils
+from feast import FeatureView as FeastView
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.online_stores.online_store import OnlineStore
+from feast.infra.supported_async_methods import SupportedAsyncMethods
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value as FeastValue
+from feast.repo_config import RepoConfig
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from feature_service.domain import Field, ValueType
+from feature_service.feast_definitions import value_type
+from feature_service.feast_values import to_array, to_values
+from feature_service.packed.keys import view_prefix
+from feature_service.packed.layout import NO_TIME, RowLayout, Rows
+from feature_service.packed.schemas import Schemas
+from feature_service.ports import RowStore
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+FeastRow = tuple[EntityKey, dict[str, FeastValue], datetime, datetime | None]
+ReadRow = tuple[datetime | None, dict[str, FeastValue] | None]
+_Micros = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A view of Feast's as its rows are stored."""
+
+    prefix: bytes
+    layout: RowLayout
+    ttl_micros: int | None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One view of a request: its features, its distinct keys, and at which rows of the reply each is."""
+
+    table: Any
+    stored: _Table
+    features: Sequence[str]
+    keys: Sequence[bytes]
+    places: Sequence[Sequence[int]]
+    rows: int
+
+
+class PackedStore(OnlineStore):
+    """Base of the online stores that keep packed rows; each says how to open its RowStore."""
+
+    def __init__(self) -> None:
+        self._opening = threading.Lock()
+        self._opened: tuple[RowStore, Schemas] | None = None
+        self._tables: dict[tuple[str, str, tuple[Field, ...]], _Table] = {}
+
+    @abstractmethod
+    def open_rows(
+        self, config: RepoConfig, *, timeout: float | None = None, keep_expired: bool = False
+    ) -> RowStore:
+        """The rows behind the configuration. timeout: seconds to wait for a store on the network, unless the
+        configuration says. keep_expired: no row is dropped for its age, as a replay of the past needs."""
+
+    @property
+    def async_supported(self) -> SupportedAsyncMethods:
+        """Both are."""
+        return SupportedAsyncMethods(read=True, write=True)
+
+    def online_write_batch(
+        self,
+        config: RepoConfig,
+        table: FeastView,
+        data: list[FeastRow],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """See Feast's OnlineStore. A value that does not fit the declared type raises ValueError."""
+        rows, schemas = self._rows(config)
+        stored = self._table(config, table)
+        schemas.keep(stored.prefix, stored.layout)
+        keys = [_key(config, entity_key) for entity_key, _, _, _ in data]
+        packed = stored.layout.pack(
+            [
+                _column([values.get(field.name) for _, values, _, _ in data], field, table.name)
+                for field in stored.layout.fields
+            ],
+            np.array([_micros(event) for _, _, event, _ in data], np.int64),
+            np.array([NO_TIME if known is None else _micros(known) for _, _, _, known in data], np.int64),
+        )
+        rows.put(stored.prefix, list(zip(keys, packed, strict=True)), stored.ttl_micros)
+        if progress:
+            progress(len(data))
+
+    async def online_write_batch_async(
+        self,
+        config: RepoConfig,
+        table: FeastView,
+        data: list[FeastRow],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """See Feast's OnlineStore."""
+        await asyncio.to_thread(self.online_write_batch, config, table, data, progress)
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeastView,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+    ) -> list[ReadRow]:
+        """See Feast's OnlineStore. (None, None) where nothing is stored, or only what may not be served."""
+        rows, schemas = self._rows(config)
+        stored = self._table(config, table)
+        (found,) = rows.get([(stored.prefix, [_key(config, key) for key in entity_keys])])
+        return self._read_rows(
+            stored, schemas.normal(stored.prefix, stored.layout, found), requested_features
+        )
+
+    async def online_read_async(
+        self,
+        config: RepoConfig,
+        table: FeastView,
+        entity_keys: list[EntityKey],
+        requested_features: list[str] | None = None,
+    ) -> list[ReadRow]:
+        """See Feast's OnlineStore, and online_read."""
+        rows, schemas = self._rows(config)
+        stored = self._table(config, table)
+        (found,) = await rows.get_async([(stored.prefix, [_key(config, key) for key in entity_keys])])
+        return self._read_rows(
+            stored, schemas.normal(stored.prefix, stored.layout, found), requested_features
+        )
+
+    def _read_features_per_fv(
+        self,
+        config: RepoConfig,
+        grouped_refs: list[Any],
+        join_key_values: dict[str, Any],
+        entity_name_to_join_key_map: dict[str, str],
+        online_features_response: GetOnlineFeaturesResponse,
+        full_feature_names: bool,
+        include_feature_view_version_metadata: bool,
+    ) -> None:
+        rows, schemas = self._rows(config)
+        asked = self._asked(config, grouped_refs, join_key_values, entity_name_to_join_key_map)
+        found = rows.get([(item.stored.prefix, item.keys) for item in asked])
+        for item, part in zip(asked, found, strict=True):
+            decoded = schemas.normal(item.stored.prefix, item.stored.layout, part)
+            self._answer(item, decoded, online_features_response, full_feature_names)
+            if include_feature_view_version_metadata:
+                _add_version(item.table, online_features_response)
+
+    async def _read_features_per_fv_async(
+        self,
+        config: RepoConfig,
+        grouped_refs: list[Any],
+        join_key_values: dict[str, Any],
+        entity_name_to_join_key_map: dict[str, str],
+        online_features_response: GetOnlineFeaturesResponse,
+        full_feature_names: bool,
+        include_feature_view_version_metadata: bool,
+    ) -> None:
+        rows, schemas = self._rows(config)
+        asked = self._asked(config, grouped_refs, join_key_values, entity_name_to_join_key_map)
+        found = await rows.get_async([(item.stored.prefix, item.keys) for item in asked])
+        for item, part in zip(asked, found, strict=True):
+            decoded = schemas.normal(item.stored.prefix, item.stored.layout, part)
+            self._answer(item, decoded, online_features_response, full_feature_names)
+            if include_feature_view_version_metadata:
+                _add_version(item.table, online_features_response)
+
+    def update(
+        self,
+        config: RepoConfig,
+        tables_to_delete: Sequence[FeastView],
+        tables_to_keep: Sequence[FeastView],
+        entities_to_delete: Sequence[Entity],
+        entities_to_keep: Sequence[Entity],
+        partial: bool,
+    ) -> None:
+        """Removes the rows of deleted views. Views to keep need no preparation."""
+        rows, schemas = self._rows(config)
+        for table in tables_to_delete:
+            prefix = view_prefix(config.project, table.name)
+            rows.drop(prefix)
+            schemas.forget(prefix)
+
+    def teardown(self, config: RepoConfig, tables: Sequence[FeastView], entities: Sequence[Entity]) -> None:
+        """Removes the rows of the views; the store itself stays, others may be in it."""
+        self.update(config, tables, [], entities, [], partial=False)
+
+    async def initialize(self, config: RepoConfig) -> None:
+        """Opens the store, so that a server's first request need not."""
+        await asyncio.to_thread(self._rows, config)
+
+    async def close(self) -> None:
+        """Closes the store; the next call opens it again."""
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[0].close()
+
+    def _rows(self, config: RepoConfig) -> tuple[RowStore, Schemas]:
+        opened = self._opened
+        if opened is not None:
+            return opened
+        with self._opening:
+            if self._opened is None:
+                if config.entity_key_serialization_version != 3:
+                    raise ValueError("packed rows need entity_key_serialization_version: 3")
+                rows = self.open_rows(config)
+                self._opened = (rows, Schemas(rows))
+            return self._opened
+
+    def _table(self, config: RepoConfig, table: FeastView) -> _Table:
+        fields = tuple(Field(item.name, value_type(item.dtype)) for item in table.features)
+        key = (config.project, table.name, fields)
+        ttl = getattr(table, "ttl", None)
+        micros = ttl // _MICROSECOND if ttl and ttl > timedelta(0) else None
+        found = self._tables.get(key)
+        if found is None or found.ttl_micros != micros:
+            found = self._tables[key] = _Table(
+                view_prefix(config.project, table.name), RowLayout(fields), micros
+            )
+        return found
+
+    def _asked(
+        self,
+        config: RepoConfig,
+        grouped_refs: list[Any],
+        join_key_values: dict[str, Any],
+        join_keys: dict[str, str],
+    ) -> list[_Asked]:
+        asked = []
+        for table, features in grouped_refs:
+            entities, places, rows = utils._get_unique_entities(table, join_key_values, join_keys)
+            keys = [_key(config, key) for key in utils._get_entity_key_protos(entities)]
+            asked.append(_Asked(table, self._table(config, table), features, keys, places, rows))
+        return asked
+
+    def _served(
+        self, stored: _Table, rows: Rows
+    ) -> tuple[_Micros, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Event times; which rows there are; and which of them are outside the ttl."""
+        events = rows.event_micros
+        now = _micros(datetime.now(UTC))
+        there = (events != NO_TIME) & (events <= now)
+        outside = np.zeros(len(rows), bool)
+        if stored.ttl_micros is not None:
+            outside = there & (events < now - stored.ttl_micros)
+        return events, there, outside
+
+    def _read_rows(self, stored: _Table, rows: Rows, features: Sequence[str] | None) -> list[ReadRow]:
+        events, there, outside = self._served(stored, rows)
+        names = [field.name for field in stored.layout.fields] if features is None else list(features)
+        columns = [_values(stored.layout, rows, name) for name in names]
+        answer: list[ReadRow] = []
+        for i, (event, served) in enumerate(zip(events.tolist(), (there & ~outside).tolist(), strict=True)):
+            if not served:
+                answer.append((None, None))
+                continue
+            values = {name: column[i] for name, column in zip(names, columns, strict=True)}
+            answer.append((_EPOCH + timedelta(microseconds=event), values))
+        return answer
+
+    def _answer(
+        self, asked: _Asked, rows: Rows, response: GetOnlineFeaturesResponse, full_names: bool
+    ) -> None:
+        """Appends the view's columns to the response."""
+        name = asked.table.projection.name_to_use()
+        events, there, outside = self._served(asked.stored, rows)
+        # Rows of the reply → distinct keys; a row that has no key in this view has none.
+        source = np.full(asked.rows, -1)
+        for i, places in enumerate(asked.places):
+            source[list(places)] = i
+        stamps = [
+            _stamp(event if known else None)
+            for event, known in zip(events.tolist(), there.tolist(), strict=True)
+        ]
+        stamps.append(Timestamp())
+        order = source.tolist()
+        for feature in asked.features:
+            response.metadata.feature_names.val.append(f"{name}__{feature}" if full_names else feature)
+            statuses = np.where(
+                _null(asked.stored.layout, rows, feature), FieldStatus.NULL_VALUE, FieldStatus.PRESENT
+            )
+            statuses[outside] = FieldStatus.OUTSIDE_MAX_AGE
+            statuses[~there] = FieldStatus.NOT_FOUND
+            values = _values(asked.stored.layout, rows, feature)
+            for i in np.flatnonzero(outside | ~there).tolist():
+                values[i] = FeastValue()
+            values.append(FeastValue())
+            response.results.append(
+                GetOnlineFeaturesResponse.FeatureVector(
+                    values=[values[i] for i in order],
+                    statuses=np.append(statuses, FieldStatus.NOT_FOUND)[source].tolist(),
+                    event_timestamps=[stamps[i] for i in order],
+                )
+            )
+
+
+def _key(config: RepoConfig, entity_key: EntityKey) -> bytes:
+    key: bytes = serialize_entity_key(entity_key, entity_key_serialization_version=3)
+    return key
+
+
+def _micros(moment: datetime) -> int:
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+
+
+def _column(values: Sequence[FeastValue | None], field: Field, view: str) -> pa.Array:
+    """A column of Feast values as the layout has it; those of a type without columns as their bytes."""
+    if field.type is ValueType.UNSPECIFIED:
+        raw = [
+            None if value is None or value.WhichOneof("val") is None else value.SerializeToString()
+            for value in values
+        ]
+        return pa.array(raw, pa.binary())
+    try:
+        return to_array(values, field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"view {view}: a value of {field.name} is no {field.type}: {error}") from error
+
+
+def _values(layout: RowLayout, rows: Rows, feature: str) -> list[FeastValue]:
+    place = _place(layout, feature)
+    if place is None:
+        return [FeastValue()] * len(rows)
+    kind = layout.fields[place].type
+    column = rows.column(place)
+    if kind is ValueType.UNSPECIFIED:
+        return [FeastValue() if raw is None else FeastValue.FromString(raw) for raw in column.to_pylist()]
+    return to_values(column, kind, whole_seconds=True)
+
+
+def _null(layout: RowLayout, rows: Rows, feature: str) -> npt.NDArray[np.bool_]:
+    place = _place(layout, feature)
+    return np.ones(len(rows), bool) if place is None else rows.nulls(place)
+
+
+def _place(layout: RowLayout, feature: str) -> int | None:
+    return next((cell.bit for cell in layout.cells if cell.field.name == feature), None)
+
+
+def _stamp(event: int | None) -> Timestamp:
+    stamp = Timestamp()
+    if event is not None:
+        stamp.FromMicroseconds(event)
+    return stamp
+
+
+def _add_version(table: Any, response: GetOnlineFeaturesResponse) -> None:
+    name = table.projection.name_alias or table.projection.name
+    known = response.metadata.feature_view_metadata
+    if name not in [item.name for item in known]:
+        known.add(name=name, version=getattr(table, "current_version_number", 0) or 0)
