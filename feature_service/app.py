@@ -16,12 +16,13 @@ from feature_service.catalog import Catalog
 from feature_service.checkpoints import Checkpoints, NotedLog
 from feature_service.feast_calls import FeastCalls
 from feature_service.feast_on_demand import FeastOnDemandViews
-from feature_service.feast_online import FeastOnlineStore
 from feature_service.feast_repo import FeastRepo, load_config
 from feature_service.feast_servicers import feast_services
 from feature_service.history import HistoricalJoin
 from feature_service.http import FeastHttp
 from feature_service.materialize import Materialization
+from feature_service.online_stores import open_online_store
+from feature_service.packed.store import PackedOnlineStore
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
 from feature_service.sampling import EntitySampling
@@ -49,9 +50,12 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
     catalog = Catalog(await asyncio.to_thread(repo.load))
     store = await asyncio.to_thread(
-        lambda: FeastOnlineStore(repo.config, timeout=settings.store_timeout_seconds)
+        lambda: open_online_store(
+            repo.config, timeout=settings.store_timeout_seconds, keep_expired=settings.replay_time is not None
+        )
     )
-    checkpoints = Checkpoints(repo.config.project, None)
+    notes = store.rows if isinstance(store, PackedOnlineStore) else None
+    checkpoints = Checkpoints(repo.config.project, notes)
     on_demand = FeastOnDemandViews()
     limits = JoinLimits(
         settings.join_memory, settings.join_threads, str(settings.temp_dir) if settings.temp_dir else None
@@ -117,6 +121,8 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         # A read that still waits for a store that is away must not keep the process.
         pool.shutdown(wait=False, cancel_futures=True)
         writers.shutdown(wait=True)
+        if isinstance(store, PackedOnlineStore):
+            store.close()
 
 
 def _prepare(temp_dir: Path | None) -> None:

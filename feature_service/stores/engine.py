@@ -50,6 +50,7 @@ from feature_service.planning import Definitions
 from feature_service.ports import NO_TIME, Micros, NewRows, RowRange, RowScan
 from feature_service.stores.asof import AsofOfflineStore, limits
 from feature_service.stores.newest import WRITE_ROWS, ParquetNewestRows
+from plumbline.features.errors import SourceUnreadable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -118,10 +119,11 @@ class PackedComputeEngine(ComputeEngine):
     ) -> RetrievalJob | pa.Table:
         """The offline store's join."""
         view = task.feature_view
+        label = feast_definitions.projection(view.projection).label
         return self.offline_store.get_historical_features(
             config=self.repo_config,
             feature_views=[view],
-            feature_refs=[f"{view.projection.name_to_use()}:{item.name}" for item in view.features],
+            feature_refs=[f"{label}:{item.name}" for item in view.features],
             entity_df=task.entity_df,
             registry=registry,
             project=task.project,
@@ -154,7 +156,7 @@ class PackedComputeEngine(ComputeEngine):
         start, end = _aware(task.start_time), min(_aware(task.end_time), now)
         checkpoints = Checkpoints(task.project, store.rows if isinstance(store, PackedOnlineStore) else None)
         rows: ParquetNewestRows | PulledRows
-        if self.offline_store is AsofOfflineStore or isinstance(self.offline_store, AsofOfflineStore):
+        if isinstance(self.offline_store, AsofOfflineStore):
             rows = ParquetNewestRows(limits(self.repo_config.offline_store))
         else:
             rows = PulledRows(self.offline_store, self.repo_config, self._lookback)
@@ -205,6 +207,8 @@ class PulledRows:
         """See ports.NewestRows."""
         found: FeatureView = view.handle  # type: ignore[assignment]
         source = found.batch_source
+        if source is None:
+            raise SourceUnreadable(f"view {view.name} has no batch source", metadata={"view": view.name})
         start = wanted.after or _EPOCH
         if wanted.known_after is not None:
             start = wanted.known_after - self._lookback
