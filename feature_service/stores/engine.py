@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from feast import Entity, FeatureView, OnDemandFeatureView
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.common.materialization_job import (
@@ -258,6 +259,9 @@ class PulledScan:
         name = self._source.column_of(field.name)
         # Stores rename to the names of the view, or do not.
         found = part[name if name in part.column_names else field.name]
+        if field.type in (ValueType.INT64, ValueType.INT32) and pa.types.is_floating(found.type):
+            # Pandas has no integers with nulls: what went through it comes as floating point with NaN.
+            found = pc.if_else(pc.is_nan(found), pa.scalar(None, found.type), found).cast(pa.int64())
         typed = coerce(found, field.type, field.name, floats=True)
         return typed.combine_chunks() if isinstance(typed, pa.ChunkedArray) else typed
 
