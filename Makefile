@@ -44,9 +44,12 @@ train: setup ## run the trainer on the flights example against the running stack
 	@$(PY) -m deploy.local.stack run $(PY) -m trainer --config examples/flights/training.yaml
 
 ## Checks
-.PHONY: test check format lint types imports protos protos-check lock bench-lock
+.PHONY: test test-spark check format lint types imports protos protos-check lock lock-spark bench-lock
 test: check ## every check and every test
 	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
+
+test-spark: setup ## the Spark suite alone, in an environment of its own (needs Java 17; `make test` runs it too)
+	@python=$$(sh deploy/local/spark_env.sh) && TZ=UTC $$python -m pytest -q tests/spark
 
 check: setup lint types imports protos-check ## format, lint, types, import rules, contracts
 
@@ -80,6 +83,10 @@ bench-lock: setup ## resolve the peers' environments anew
 
 lock: setup ## resolve pyproject.toml anew into requirements.lock
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --extra all --no-header --upgrade pyproject.toml -o requirements.lock
+	@$(MAKE) -s lock-spark
+
+lock-spark: setup ## resolve the extra [spark] into requirements-spark.lock, beside requirements.lock
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --extra spark --extra dev -c requirements.lock --no-header pyproject.toml -o requirements-spark.lock
 
 ## Containers
 .PHONY: bento container

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,18 +19,22 @@ from feature_service.feast_calls import FeastCalls
 from feature_service.feast_on_demand import FeastOnDemandViews
 from feature_service.feast_repo import FeastRepo, load_config
 from feature_service.feast_servicers import feast_services
-from feature_service.history import HistoricalJoin
+from feature_service.history import HistoricalEngine, HistoricalJoin, HistoricalRun, JoinRequest
+from feature_service.hot import HotPlan
 from feature_service.http import FeastHttp
 from feature_service.materialize import Materialization
+from feature_service.online import Limits, OnlineReads
 from feature_service.online_stores import open_online_store
 from feature_service.packed.store import PackedOnlineStore
+from feature_service.ports import RowStore
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
 from feature_service.sampling import EntitySampling
-from feature_service.servicer import FeatureServicer, Historical, JoinRequest, Threads
+from feature_service.servicer import FeatureServicer, Historical
 from feature_service.settings import FeatureSettings
 from feature_service.stores.asof_join import JoinLimits
 from feature_service.stores.newest import ParquetEntityKeys, ParquetNewestRows
+from feature_service.threads import Threads
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,
 )
@@ -48,7 +53,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     now = _clock(settings.replay_time)
     _prepare(settings.temp_dir)
     repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
-    catalog = Catalog(await asyncio.to_thread(repo.load))
+    catalog = await asyncio.to_thread(lambda: Catalog(repo.load(), HotPlan.of))
     store = await asyncio.to_thread(
         lambda: open_online_store(
             repo.config, timeout=settings.store_timeout_seconds, keep_expired=settings.replay_time is not None
@@ -64,7 +69,11 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     pool = ThreadPoolExecutor(settings.online_threads, thread_name_prefix="plumbline-online")
     writers = ThreadPoolExecutor(2, thread_name_prefix="plumbline-push")
 
-    def make_join(request: JoinRequest) -> HistoricalJoin:
+    spark = await asyncio.to_thread(_spark, repo)
+
+    def make_join(request: JoinRequest) -> HistoricalRun:
+        if spark is not None:
+            return spark.join(request)
         return HistoricalJoin(
             request.plan,
             on_demand,
@@ -87,9 +96,12 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         now=now,
     )
     threads = Threads(pool, writers, settings.store_timeout_seconds, store.address)
+    # Packed rows are read as they are; any other store through its columns.
+    rows: RowStore | None = getattr(store, "rows", None)
+    reads = OnlineReads(catalog, online, rows, threads, Limits(settings.max_entities))
     servicer = FeatureServicer(
         catalog,
-        online,
+        reads,
         push,
         Historical(
             make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
@@ -100,7 +112,12 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     )
     feast = FeastCalls(catalog, online, push, threads)
     http = FeastHttp(
-        feast, catalog, make_materialization, telemetry.metrics, max_bytes=settings.max_message_bytes
+        feast,
+        catalog,
+        make_materialization,
+        telemetry,
+        max_bytes=settings.max_message_bytes,
+        slow=settings.slow_call_seconds,
     )
     refresh = asyncio.create_task(_refresh(repo, catalog, settings.refresh_seconds))
     try:
@@ -111,7 +128,11 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
                     serving_http(http.app(), settings, settings.http_port, "PLUMBLINE_FEATURES_HTTP_PORT")
                 )
             yield [
-                Service(SERVICE, functools.partial(add_FeatureRetrievalServiceServicer_to_server, servicer)),
+                Service(
+                    SERVICE,
+                    functools.partial(add_FeatureRetrievalServiceServicer_to_server, servicer),
+                    hot=frozenset({"GetOnlineFeatures", "GetFeatureMatrix"}),
+                ),
                 *feast_services(feast),
             ]
     finally:
@@ -123,6 +144,18 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         writers.shutdown(wait=True)
         if isinstance(store, PackedOnlineStore):
             store.close()
+        if spark is not None:
+            await asyncio.to_thread(spark.close)
+
+
+def _spark(repo: FeastRepo) -> HistoricalEngine | None:
+    """Joins on a cluster, where feature_store.yaml says `offline_store: {type: spark}`."""
+    if repo.config.offline_store.type != "spark":
+        return None
+    # Its libraries are hundreds of megabytes, and only there where the extra is installed.
+    module = importlib.import_module("feature_service.stores.spark_join")
+    found: HistoricalEngine = module.SparkHistory(repo.config, repo.registry)
+    return found
 
 
 def _prepare(temp_dir: Path | None) -> None:
@@ -152,6 +185,6 @@ async def _refresh(repo: FeastRepo, catalog: Catalog, seconds: float) -> None:
         await asyncio.sleep(seconds)
         try:
             if await asyncio.to_thread(repo.changed):
-                catalog.replace(await asyncio.to_thread(repo.load))
+                await asyncio.to_thread(lambda: catalog.replace(repo.load()))
         except Exception:  # noqa: BLE001 - the outermost frame of its task, which must outlive any fault
             _log.exception("cannot read the registry; the definitions read before stay in force")

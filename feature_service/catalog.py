@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from feature_service.domain import Entity, FeatureService, FeatureView, ReadPlan
+from feature_service.hot import HotPlan
 from feature_service.planning import Definitions, Selection, plan
-from plumbline.errors import FieldViolation
+from plumbline.errors import FieldViolation, PlumblineError
 from plumbline.features.errors import DefinitionChanged, EntityNotFound, InvalidField, InvalidPageToken
 
 DEFAULT_PAGE = 100
@@ -19,6 +21,11 @@ _PLANS_KEPT = 1_000
 
 ItemT = TypeVar("ItemT")
 
+Prepare = Callable[[ReadPlan], HotPlan | None]
+_State = tuple[Definitions, dict[Selection, ReadPlan], dict[Selection, HotPlan]]
+
+_log = logging.getLogger("plumbline.features")
+
 
 class Catalog:
     """One state of the definitions, and the selections resolved against it.
@@ -27,8 +34,11 @@ class Catalog:
     touch Feast's registry.
     """
 
-    def __init__(self, definitions: Definitions) -> None:
-        self._state: tuple[Definitions, dict[Selection, ReadPlan]] = (definitions, {})
+    def __init__(self, definitions: Definitions, prepare: Prepare = lambda plan: None) -> None:
+        """prepare: what makes a plan hot; it is asked for the plans of all feature services whenever a
+        state comes into force, so that no request waits for it."""
+        self._prepare = prepare
+        self._state = self._new_state(definitions)
 
     @property
     def definitions(self) -> Definitions:
@@ -36,8 +46,28 @@ class Catalog:
         return self._state[0]
 
     def replace(self, definitions: Definitions) -> None:
-        """Puts another state in force."""
-        self._state = (definitions, {})
+        """Puts another state in force. Takes a while; called on a thread."""
+        self._state = self._new_state(definitions)
+
+    def hot(self, selection: Selection, expected_digest: str = "") -> tuple[ReadPlan, HotPlan | None]:
+        """As `plan`, with the hot plan where there is one."""
+        found = self._state[2].get(selection)
+        if found is not None and (not expected_digest or expected_digest == found.plan.digest):
+            return found.plan, found
+        # Again from one state: it may have been replaced in between.
+        definitions, plans, hot = self._state
+        plan = self._resolved(definitions, plans, hot, selection, expected_digest)
+        return plan, hot.get(selection)
+
+    def _new_state(self, definitions: Definitions) -> _State:
+        plans: dict[Selection, ReadPlan] = {}
+        hot: dict[Selection, HotPlan] = {}
+        for name in definitions.services:
+            try:
+                self._resolved(definitions, plans, hot, Selection(name), "")
+            except PlumblineError as error:  # told to whoever asks for it
+                _log.warning("feature service %s cannot be read: %s", name, error.message)
+        return definitions, plans, hot
 
     def plan(self, selection: Selection, expected_digest: str = "") -> ReadPlan:
         """A selection, resolved.
@@ -45,12 +75,27 @@ class Catalog:
         expected_digest: when given, DefinitionChanged is raised unless it is the plan's. Raises what
         `planning.plan` raises.
         """
-        definitions, plans = self._state
+        return self._resolved(*self._state, selection, expected_digest)
+
+    def _resolved(
+        self,
+        definitions: Definitions,
+        plans: dict[Selection, ReadPlan],
+        hot: dict[Selection, HotPlan],
+        selection: Selection,
+        expected_digest: str,
+    ) -> ReadPlan:
         found = plans.get(selection)
         if found is None:
-            if len(plans) >= _PLANS_KEPT:
-                plans.clear()
-            found = plans[selection] = plan(definitions, selection)
+            if len(plans) >= _PLANS_KEPT + len(definitions.services):
+                for key in [key for key in plans if not key.feature_service]:
+                    plans.pop(key, None)
+                    hot.pop(key, None)
+            found = plan(definitions, selection)
+            prepared = self._prepare(found)
+            if prepared is not None:
+                hot[selection] = prepared
+            plans[selection] = found
         if expected_digest and expected_digest != found.digest:
             raise DefinitionChanged(
                 f"the definitions are {found.digest}, but the caller expects {expected_digest}; "

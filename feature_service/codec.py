@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+import numpy.typing as npt
 import pyarrow as pa
 from google.protobuf import duration_pb2, timestamp_pb2
 
@@ -13,7 +14,7 @@ from feature_service.history import Progress, Summary
 from feature_service.materialize import MaterializeProgress
 from feature_service.planning import Selection
 from feature_service.push import Destination, Pushed, PushedStream
-from feature_service.retrieval import OnlineFeatures
+from feature_service.retrieval import OnlineFeatures, ReadOptions
 from plumbline import columns
 from plumbline.errors import FieldViolation
 from plumbline.features.errors import InvalidField
@@ -47,6 +48,12 @@ _BEST_EFFORT = {
     pb.PUSH_MODE_BEST_EFFORT: True,
 }
 
+_MATRIX_TYPES = {
+    pb.MATRIX_TYPE_UNSPECIFIED: "<f8",
+    pb.MATRIX_TYPE_FLOAT64: "<f8",
+    pb.MATRIX_TYPE_FLOAT32: "<f4",
+}
+
 
 def selection(message: pb.FeatureSelection) -> Selection:
     """An unset selection selects nothing."""
@@ -58,7 +65,7 @@ def table(message: Iterable[column_pb2.Column]) -> pa.Table:
     return columns.decode_table(message)
 
 
-def max_age(request: pb.GetOnlineFeaturesRequest) -> timedelta | None:
+def max_age(request: pb.GetOnlineFeaturesRequest | pb.GetFeatureMatrixRequest) -> timedelta | None:
     """None when unset. Raises InvalidField for a negative one."""
     if not request.HasField("max_age"):
         return None
@@ -67,6 +74,33 @@ def max_age(request: pb.GetOnlineFeaturesRequest) -> timedelta | None:
         raise _bad("max_age", "must not be negative")
     # A timedelta holds less than a Duration; beyond it nothing is too old.
     return None if seconds > timedelta.max.days * 86_400 else request.max_age.ToTimedelta()
+
+
+def read_options(request: pb.GetOnlineFeaturesRequest) -> ReadOptions:
+    """How the request wants to be read. Raises InvalidField, MalformedColumn."""
+    return ReadOptions(
+        full_names=request.full_feature_names,
+        max_age=max_age(request),
+        defaults=table(request.defaults) if request.defaults else None,
+        allow_partial=request.allow_partial,
+    )
+
+
+def matrix_options(request: pb.GetFeatureMatrixRequest) -> ReadOptions:
+    """As `read_options`."""
+    return ReadOptions(
+        max_age=max_age(request),
+        defaults=table(request.defaults) if request.defaults else None,
+        allow_partial=request.allow_partial,
+    )
+
+
+def matrix_dtype(request: pb.GetFeatureMatrixRequest) -> npt.DTypeLike:
+    """Raises InvalidField for a type that this version does not know."""
+    found = _MATRIX_TYPES.get(request.type)
+    if found is None:
+        raise _bad("type", f"{request.type} is not a known matrix type")
+    return found
 
 
 def known_at(header: pb.HistoricalFeaturesHeader) -> domain.KnownAt:
@@ -106,6 +140,7 @@ def moment(request: pb.MaterializeRequest, field: str) -> datetime | None:
 def online_features(found: OnlineFeatures) -> pb.GetOnlineFeaturesResponse:
     """The reply to an online read."""
     reply = pb.GetOnlineFeaturesResponse(definition_digest=found.digest, row_count=found.rows)
+    reply.read_time.FromMicroseconds(found.now)
     for item in found.columns:
         reply.features.append(
             feature_column_pb2.FeatureColumn(
@@ -153,6 +188,7 @@ def historical_summary(found: Summary) -> pb.GetHistoricalFeaturesResponse:
         ],
         definition_digest=found.digest,
         feature_service=feature_service(found.service, found.views),
+        result_uri=found.result_uri,
     )
     if found.as_of is not None:
         summary.as_of_start.CopyFrom(_timestamp(found.as_of[0]))

@@ -18,7 +18,7 @@ from feature_service.planning import Definitions, Selection
 from feature_service.ports import Micros
 from feature_service.push import Destination, Push, Pushed
 from feature_service.retrieval import OnlineRetrieval, Statuses
-from feature_service.servicer import Threads
+from feature_service.threads import Threads
 from plumbline.errors import FieldViolation, MalformedColumn
 from plumbline.features.errors import InvalidField
 

@@ -157,6 +157,8 @@ def _source(found: DataSource, repo: Path) -> Source:
     location = str(
         getattr(found, "path", "") or getattr(found, "query", "") or getattr(found, "table", "") or ""
     )
+    # Feast lets the time columns go by their names in the view, too.
+    columns = {mapped: column for column, mapped in (found.field_mapping or {}).items()}
     path = ""
     if isinstance(found, FileSource) and not isinstance(found.file_format, DeltaFormat):
         uri = FileSource.get_uri_for_file_path(repo, location)
@@ -165,8 +167,8 @@ def _source(found: DataSource, repo: Path) -> Source:
         name=found.name,
         location=location,
         path=path,
-        timestamp_column=found.timestamp_field or "event_timestamp",
-        created_column=found.created_timestamp_column or None,
+        timestamp_column=columns.get(found.timestamp_field, found.timestamp_field) or "event_timestamp",
+        created_column=columns.get(found.created_timestamp_column, found.created_timestamp_column) or None,
         columns=tuple(sorted((found.field_mapping or {}).items())),
     )
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from feast import FeatureStore
 from feast.data_source import PushSource
+from feast.errors import FeastModuleImportError
 from feast.feature_view import DUMMY_ENTITY_NAME
+from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigError, RepoConfig, load_repo_config
 
 from feature_service import feast_definitions
@@ -44,7 +46,12 @@ def load_config(repo: Path) -> RepoConfig:
         # Feast would take the name, braces and all, for that of a folder.
         raise StartupError(f"{file} needs {', '.join(unset)}; set the variables of the environment it names")
     try:
-        return load_repo_config(repo.absolute(), file)
+        config = load_repo_config(repo.absolute(), file)
+        _ = config.offline_store  # Feast imports what it names only now
+        return config
+    except FeastModuleImportError as error:
+        extra = "; install the extra: pip install 'plumbline[spark]'" if "spark" in str(error) else ""
+        raise StartupError(f"{file} names what cannot be imported: {error}{extra}") from error
     except FeastConfigError as error:
         raise StartupError(f"{file} is not valid: {error}") from error
 
@@ -69,6 +76,11 @@ class FeastRepo:
         if registry is not None:
             registry.parent.mkdir(parents=True, exist_ok=True)
         self._store = FeatureStore(repo_path=str(self.folder), config=config)
+
+    @property
+    def registry(self) -> BaseRegistry:
+        """Feast's registry, for Feast's own code."""
+        return self._store.registry
 
     def changed(self) -> bool:
         """Whether the registry may differ from what `load` saw last; always for one that is no local file."""

@@ -26,6 +26,8 @@ from feature_service.feast_calls import FeastCalls, destination
 from feature_service.push import Destination
 from servicekit.server import Service
 
+_HOT = frozenset({"GetOnlineFeatures"})
+
 
 class _Reads:
     """GetOnlineFeatures, which both services have."""
@@ -76,9 +78,11 @@ def feast_services(calls: FeastCalls) -> list[Service]:
         Service(
             "GrpcFeatureServer",
             functools.partial(add_GrpcFeatureServerServicer_to_server, FeastFeatureServer(calls)),
+            hot=_HOT,
         ),
         Service(
             "feast.serving.ServingService",
             functools.partial(add_ServingServiceServicer_to_server, FeastServing(calls)),
+            hot=_HOT,
         ),
     ]

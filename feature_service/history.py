@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,10 +58,48 @@ class Summary:
     service: FeatureService
     views: tuple[FeatureView, ...]
     as_of: tuple[datetime, datetime] | None
+    #: Where the result was written, when it was not given back as batches.
+    result_uri: str = ""
 
 
 #: What a run gives: progress while it works, the schema, the batches, the summary.
 Step: TypeAlias = Progress | pa.Schema | pa.RecordBatch | Summary
+
+
+@dataclass(frozen=True)
+class JoinRequest:
+    """What a historical join is made for. URIs: "" when the rows come, or the result goes, as a stream."""
+
+    plan: ReadPlan
+    event_column: str
+    known_at: KnownAt
+    full_names: bool
+    entity_rows_uri: str = ""
+    result_uri: str = ""
+
+
+class HistoricalRun(Protocol):
+    """One historical read, by whichever engine joins: on this machine or on a cluster."""
+
+    def run(self, spool: Path) -> Generator[Step, None, None]:
+        """Joins the entity rows in a file that holds one Arrow IPC stream, or those its request names.
+
+        Progress, then the schema once and the batches (neither, when the result went to a place of the
+        request's), then the summary. Raises what `HistoricalJoin.run` raises.
+        """
+
+    def interrupt(self) -> None:
+        """Ends the run with Cancelled soon; from any thread."""
+
+
+class HistoricalEngine(Protocol):
+    """Who joins, when it is not this machine."""
+
+    def join(self, request: JoinRequest) -> HistoricalRun:
+        """One join. Raises InvalidField for what this engine cannot do."""
+
+    def close(self) -> None:
+        """Frees what the engine holds; joins that run fail."""
 
 
 class HistoricalJoin:
@@ -100,7 +138,7 @@ class HistoricalJoin:
         Raises MalformedEntityRows, JoinKeyMissing, RequestDataMissing, TypeMismatch, AmbiguousFeatureName,
         SourceUnreadable, OnDemandFailed, ResourceExhausted, Cancelled.
         """
-        entities = _read_entities(spool)
+        entities = read_entities(spool)
         names = output_names(self._plan, full=self._full_names, taken=entities.column_names)
         self._check_columns(entities)
         times = self._times(entities)
@@ -222,7 +260,7 @@ def malformed(message: str, column: str = "") -> MalformedEntityRows:
     )
 
 
-def _read_entities(spool: Path) -> pa.Table:
+def read_entities(spool: Path) -> pa.Table:
     """The rows of the file, memory-mapped where they are not compressed."""
     size = spool.stat().st_size
     if not size:

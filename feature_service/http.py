@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,9 +26,10 @@ from feature_service.jobs import drain
 from feature_service.materialize import Materialization
 from feature_service.push import Destination
 from plumbline import wire
-from plumbline.errors import FieldViolation, Internal, PlumblineError, ResourceExhausted, Unimplemented
+from plumbline.errors import FieldViolation, PlumblineError, ResourceExhausted, Unimplemented
 from plumbline.features.errors import InvalidField
-from servicekit.telemetry import CallMetrics
+from servicekit.instrumentation import CallRecord, LogPolicy
+from servicekit.telemetry import Telemetry
 
 _log = logging.getLogger("plumbline.rpc")
 
@@ -39,24 +39,26 @@ SERVICE = "feast.http"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class _BodyTooLargeError(Exception):
+class _BodyTooLarge(ResourceExhausted):
     """The request's body is larger than a message may be."""
 
 
 class FeastHttp:
-    """The handlers. max_bytes: of a request's body."""
+    """The handlers. max_bytes: of a request's body. slow: see LogPolicy."""
 
     def __init__(
         self,
         calls: FeastCalls,
         catalog: Catalog,
         make_materialization: Callable[[], Materialization],
-        metrics: CallMetrics,
+        telemetry: Telemetry,
         *,
         max_bytes: int,
+        slow: float,
     ) -> None:
         self._calls, self._catalog, self._make_materialization = calls, catalog, make_materialization
-        self._metrics, self._max_bytes = metrics, max_bytes
+        self._telemetry, self._max_bytes = telemetry, max_bytes
+        self._policy = LogPolicy(hot=frozenset({f"/{SERVICE}/get-online-features"}), slow=slow)
         self._background: dict[asyncio.Task[None], frozenset[str]] = {}
 
     def app(self) -> Starlette:
@@ -164,54 +166,50 @@ class FeastHttp:
         async for part in request.stream():
             size += len(part)
             if size > self._max_bytes:
-                raise _BodyTooLargeError
+                raise _BodyTooLarge(f"a request may have {self._max_bytes} bytes; send fewer rows at once")
             parts.append(part)
         return b"".join(parts)
 
     def _shaped(self, path: str, call: Handler) -> Handler:
-        """The outermost frame of a call: its clock, its log line, and its errors in Feast's shape."""
+        """The outermost frame of a call: its record, and its errors in Feast's shape."""
+        method = f"/{SERVICE}{path}"
+        spans = self._telemetry.server_spans(method, "http")
+        record = CallRecord(method, self._telemetry.metrics, spans, self._policy)
 
         async def shaped(request: Request) -> Response:
-            begin = time.perf_counter()
-            code, reply = "OK", Response(status_code=499)
-            error: PlumblineError | None = None
+            start = time.perf_counter()
+            span = record.begin(request.headers.items())
+            told: PlumblineError | None = None
+            code = "OK"
             try:
                 reply = await call(request)
             except ClientDisconnect:
-                code = "CANCELLED"
+                code, reply = "CANCELLED", Response(status_code=499)
             except http_codec.MalformedBodyError as malformed:
                 code, reply = "INVALID_ARGUMENT", JSONResponse({"detail": malformed.detail}, 422)
             except HTTPException as refused:
-                self._finished(path, "INVALID_ARGUMENT", time.perf_counter() - begin, None)
-                raise refused
-            except _BodyTooLargeError:
-                error = ResourceExhausted(f"a request may have {self._max_bytes} bytes; send fewer rows")
-                code, reply = _error_reply(error, 413)
-            except PlumblineError as known:
-                error = known
-                code, reply = _error_reply(known)
-            except Exception:  # noqa: BLE001 - the outermost frame of a call
-                _log.exception("unexpected error in %s", path)
-                error = Internal("internal error; the server's log has the details")
-                code, reply = _error_reply(error)
-            self._finished(path, code, time.perf_counter() - begin, error)
+                code, reply = (
+                    "INVALID_ARGUMENT",
+                    JSONResponse({"detail": refused.detail}, refused.status_code),
+                )
+            except asyncio.CancelledError:
+                record.finished("CANCELLED", start, span)
+                raise
+            except Exception as error:  # noqa: BLE001 - the outermost frame of a call
+                told = record.typed(error, span)
+                code, reply = _error_reply(told)
+            record.finished(code, start, span, told)
             return reply
 
         return shaped
 
-    def _finished(self, path: str, code: str, seconds: float, error: PlumblineError | None) -> None:
-        self._metrics.handled.labels(SERVICE, path, code).inc()
-        self._metrics.seconds.labels(SERVICE, path).observe(seconds)
-        extra: dict[str, Any] = {"method": path, "code": code, "ms": round(seconds * 1e3, 3)}
-        if error is not None:
-            extra |= {"reason": error.reason, "error": error.message}
-        _log.info("%s %s", path, code, extra=extra)
 
-
-def _error_reply(error: PlumblineError, status: int | None = None) -> tuple[str, Response]:
-    """The canonical code and the reply. status: instead of the code's own."""
-    found, text = http_codec.error_reply(error)
-    return wire.status_code(error).name, JSONResponse(text, status or found)
+def _error_reply(error: PlumblineError) -> tuple[str, Response]:
+    """The canonical code and the reply."""
+    status, text = http_codec.error_reply(error)
+    return wire.status_code(error).name, JSONResponse(
+        text, 413 if isinstance(error, _BodyTooLarge) else status
+    )
 
 
 async def _health(_: Request) -> Response:

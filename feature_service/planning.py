@@ -105,6 +105,12 @@ def output_names(read_plan: ReadPlan, *, full: bool, taken: Sequence[str] = ()) 
     return names
 
 
+def matrix_names(read_plan: ReadPlan) -> tuple[str, ...]:
+    """The columns of a matrix: those that would be called alike have their full names."""
+    plain = [item.name for item in read_plan.outputs]
+    return tuple(item.name if plain.count(item.name) == 1 else item.full_name for item in read_plan.outputs)
+
+
 def _nameless(definitions: Definitions, references: Sequence[str]) -> FeatureService:
     """A service without a name that holds the references, grouped by view in order of appearance."""
     chosen: dict[str, dict[str, Field]] = {}

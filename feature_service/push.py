@@ -414,7 +414,7 @@ def _not_among(table: pa.Table, others: list[pa.Table], names: list[str]) -> pa.
 
 def _append(source: Source, table: pa.Table, request_id: str, name: tuple[str, str]) -> Appended:
     try:
-        return parquet.append(source.path, _as_before(source, table), *name)
+        return parquet.append(source.path, parquet.in_types_of(source.path, table), *name)
     except OtherRowsError as error:
         raise RequestIdReused(
             f"the request id {request_id!r} was used to push other rows to {source.name}; use a new one",
@@ -424,27 +424,6 @@ def _append(source: Source, table: pa.Table, request_id: str, name: tuple[str, s
         raise SourceUnreadable(
             f"cannot append to the source {source.name}: {error}", metadata={"view": source.name}
         ) from error
-
-
-def _as_before(source: Source, table: pa.Table) -> pa.Table:
-    """The rows in the types of the source's first file, so that all files read as one."""
-    try:
-        files = parquet.files_of(source.path)
-    except FileNotFoundError:
-        return table
-    if not files:
-        return table
-    before = parquet.schema_of(files[0])
-    for index, name in enumerate(table.column_names):
-        position = before.get_field_index(name)
-        if position < 0 or pa.types.is_null(before.field(position).type):
-            continue
-        wanted = before.field(position).type
-        column = table[name]
-        if pa.types.is_timestamp(wanted) and wanted.tz is None:
-            column = column.cast(pa.timestamp("us"))
-        table = table.set_column(index, name, column.cast(wanted))
-    return table
 
 
 def _identity(request_id: str) -> str:

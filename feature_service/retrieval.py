@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,12 +12,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_service.arrow_types import arrow_type
 from feature_service.coercion import coerce
-from feature_service.domain import FeatureStatus, OnDemandRead, ReadPlan, ViewRead
+from feature_service.domain import FeatureStatus, Field, KeyColumn, OnDemandRead, ReadPlan, ViewRead
 from feature_service.planning import output_names
 from feature_service.ports import NOT_STORED, Micros, OnDemandViews, OnlineStore
 from plumbline.errors import FieldViolation, MalformedColumn
-from plumbline.features.errors import EmptyRequest, JoinKeyMissing, RequestDataMissing, TooManyRows
+from plumbline.features.errors import (
+    EmptyRequest,
+    InvalidField,
+    JoinKeyMissing,
+    RequestDataMissing,
+    StoreUnavailable,
+    TooManyRows,
+)
 
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,7 +35,8 @@ Statuses = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class FeatureValues:
-    """One column of the reply. statuses: None when all are PRESENT; where not PRESENT, the value is null."""
+    """One column of the reply. statuses: None when all are PRESENT; where not PRESENT, the value is null or
+    the request's default."""
 
     name: str
     view: str
@@ -37,12 +46,29 @@ class FeatureValues:
 
 @dataclass(frozen=True)
 class OnlineFeatures:
-    """The reply. event_micros: by view label; NOT_STORED where there is no row."""
+    """The reply. event_micros: by view label; NOT_STORED where there is no row. now: what was now, in µs."""
 
     columns: tuple[FeatureValues, ...]
     event_micros: tuple[tuple[str, Micros], ...]
     digest: str
     rows: int
+    now: int
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a plan is read.
+
+    max_age: on top of each view's ttl. defaults: a table of one row, values by column of the reply for cells
+    that are not PRESENT. allow_partial: cells that the store does not tell are UNAVAILABLE, no error.
+    names: the columns of the reply, where they are neither the plain nor the full names.
+    """
+
+    full_names: bool = False
+    names: tuple[str, ...] | None = None
+    max_age: timedelta | None = None
+    defaults: pa.Table | None = None
+    allow_partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +80,7 @@ class _Answer:
 
 
 class OnlineRetrieval:
-    """The use case. Blocking; called on a thread."""
+    """The use case, over any online store."""
 
     def __init__(
         self,
@@ -67,6 +93,35 @@ class OnlineRetrieval:
         self._store, self._on_demand = store, on_demand
         self._max_entities, self._now = max_entities, now
 
+    def keys(
+        self, plan: ReadPlan, entities: pa.Table, request_data: pa.Table
+    ) -> tuple[int, dict[KeyColumn, pa.Array]]:
+        """The number of rows, and the values of each join key as declared.
+
+        entities: one column for each of plan.join_keys (others are not looked at). request_data: likewise,
+        for plan.request_data. Raises EmptyRequest, TooManyRows, JoinKeyMissing, RequestDataMissing,
+        MalformedColumn, TypeMismatch.
+        """
+        rows = self._rows(plan, entities, request_data)
+        found: dict[KeyColumn, pa.Array] = {}
+        for read in plan.reads:
+            for key in read.keys:
+                if key not in found:
+                    found[key] = _whole(coerce(entities[key.column], key.join_key.type, key.column))
+        return rows, found
+
+    def start(
+        self, plan: ReadPlan, entities: pa.Table, request_data: pa.Table, options: ReadOptions
+    ) -> OnlineRead:
+        """A read of a plan; nothing is asked of the store yet. See `read`."""
+        rows, columns = self.keys(plan, entities, request_data)
+        names = options.names or output_names(plan, full=options.full_names)
+        fills = default_values(plan, names, options.defaults)
+        keys = [[columns[key] for key in read.keys] for read in plan.reads]
+        return OnlineRead(
+            self._store, self._on_demand, plan, names, fills, keys, request_data, rows, self.now(), options
+        )
+
     def read(
         self,
         plan: ReadPlan,
@@ -76,32 +131,18 @@ class OnlineRetrieval:
         full_names: bool = False,
         max_age: timedelta | None = None,
     ) -> OnlineFeatures:
-        """Reads a plan.
+        """Reads a plan; blocks.
 
-        entities: one column for each of plan.join_keys (others are not looked at); a row with a null key
-        is NOT_FOUND, and so is one whose stored row happens after now: it is not known yet.
-        request_data: likewise, for plan.request_data. max_age: on top of each view's ttl.
-        Raises EmptyRequest, TooManyRows, JoinKeyMissing, RequestDataMissing, TypeMismatch, MalformedColumn,
-        AmbiguousFeatureName, StoreUnavailable, SourceUnreadable, OnDemandFailed.
+        A row with a null key is NOT_FOUND, and so is one whose stored row happens after now: it is not
+        known yet. Raises what `keys` raises, AmbiguousFeatureName, InvalidField, StoreUnavailable,
+        SourceUnreadable, OnDemandFailed.
         """
-        rows = self._rows(plan, entities, request_data)
-        names = output_names(plan, full=full_names)
-        now = (self._now() - _EPOCH) // _MICROSECOND
-        answers, times = [], []
-        for read in plan.reads:
-            answer, event_micros = self._read_view(read, entities, rows, now, max_age)
-            answers.append(answer)
-            times.append((read.label, event_micros))
-        computed = [self._compute(item, plan, answers, request_data) for item in plan.on_demand]
-        columns = []
-        for name, item in zip(names, plan.outputs, strict=True):
-            source = (computed if item.on_demand else answers)[item.index]
-            values, statuses = source.values[item.feature.name], source.statuses[item.feature.name]
-            columns.append(FeatureValues(name, item.label, values, statuses))
-        shown = {item.label for item in plan.outputs if not item.on_demand}
-        return OnlineFeatures(
-            tuple(columns), tuple(item for item in times if item[0] in shown), plan.digest, rows
-        )
+        options = ReadOptions(full_names=full_names, max_age=max_age)
+        return self.start(plan, entities, request_data, options).run()
+
+    def now(self) -> int:
+        """The present, or what a replay takes for it, in µs."""
+        return (self._now() - _EPOCH) // _MICROSECOND
 
     def _rows(self, plan: ReadPlan, entities: pa.Table, request_data: pa.Table) -> int:
         for key in plan.join_keys:
@@ -140,11 +181,69 @@ class OnlineRetrieval:
             )
         return rows
 
-    def _read_view(
-        self, read: ViewRead, entities: pa.Table, rows: int, now: int, max_age: timedelta | None
-    ) -> tuple[_Answer, Micros]:
+
+class OnlineRead:
+    """One read. `run` blocks; meanwhile, and after it, `result` gives what is known so far."""
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        on_demand: OnDemandViews,
+        plan: ReadPlan,
+        names: Sequence[str],
+        fills: Mapping[int, pa.Scalar],
+        keys: Sequence[Sequence[pa.Array]],
+        request_data: pa.Table,
+        rows: int,
+        now: int,
+        options: ReadOptions,
+    ) -> None:
+        self._store, self._on_demand, self._plan, self._names = store, on_demand, plan, names
+        self._fills, self._keys, self._request_data = fills, keys, request_data
+        self._rows, self._now, self._options = rows, now, options
+        self._answers: list[tuple[_Answer, Micros] | None] = [None] * len(plan.reads)
+
+    def run(self) -> OnlineFeatures:
+        """Asks the store view by view. Raises StoreUnavailable, SourceUnreadable, OnDemandFailed."""
+        for i, read in enumerate(self._plan.reads):
+            try:
+                self._answers[i] = self._read_view(read, self._keys[i])
+            except StoreUnavailable:
+                if not self._options.allow_partial:
+                    raise
+                break  # the next view would keep the caller waiting for the same store
+        return self.result()
+
+    def result(self) -> OnlineFeatures:
+        """What the store has told by now; the rest is UNAVAILABLE. Raises OnDemandFailed."""
+        plan = self._plan
+        known = [item is not None for item in self._answers]
+        found = [
+            item or self._unavailable(read.features)
+            for item, read in zip(self._answers, plan.reads, strict=True)
+        ]
+        answers = [answer for answer, _ in found]
+        times = [(read.label, micros) for read, (_, micros) in zip(plan.reads, found, strict=True)]
+        computed = [
+            self._compute(item, answers)
+            if all(known[index] for index, _, _ in item.inputs)
+            else self._unavailable(item.view.features)[0]
+            for item in plan.on_demand
+        ]
+        columns = []
+        for i, (name, item) in enumerate(zip(self._names, plan.outputs, strict=True)):
+            source = (computed if item.on_demand else answers)[item.index]
+            values, statuses = source.values[item.feature.name], source.statuses[item.feature.name]
+            if statuses is not None and i in self._fills:
+                values = pc.if_else(pa.array(statuses == FeatureStatus.PRESENT), values, self._fills[i])
+            columns.append(FeatureValues(name, item.label, values, statuses))
+        shown = {item.label for item in plan.outputs if not item.on_demand}
+        shown_times = tuple(item for item in times if item[0] in shown)
+        return OnlineFeatures(tuple(columns), shown_times, plan.digest, self._rows, self._now)
+
+    def _read_view(self, read: ViewRead, keys: Sequence[pa.Array]) -> tuple[_Answer, Micros]:
+        rows, now, max_age = self._rows, self._now, self._options.max_age
         if read.keys:
-            keys = [_whole(coerce(entities[key.column], key.join_key.type, key.column)) for key in read.keys]
             stored = self._store.read(read.view, read.features, keys)
             event_micros, arrays = stored.event_micros, stored.values
         else:
@@ -173,15 +272,49 @@ class OnlineRetrieval:
             statuses[feature.name] = _statuses(array, missing, outside)
         return _Answer(values, statuses), event_micros
 
-    def _compute(
-        self, item: OnDemandRead, plan: ReadPlan, answers: list[_Answer], request_data: pa.Table
-    ) -> _Answer:
+    def _unavailable(self, features: Sequence[Field]) -> tuple[_Answer, Micros]:
+        statuses = np.full(self._rows, FeatureStatus.UNAVAILABLE, np.uint8)
+        return (
+            _Answer(
+                {item.name: pa.nulls(self._rows, arrow_type(item.type)) for item in features},
+                {item.name: statuses for item in features},
+            ),
+            np.full(self._rows, NOT_STORED, np.int64),
+        )
+
+    def _compute(self, item: OnDemandRead, answers: list[_Answer]) -> _Answer:
         values = self._on_demand.compute(
             item.view,
-            on_demand_inputs(item, [answer.values for answer in answers], request_data),
+            on_demand_inputs(item, [answer.values for answer in answers], self._request_data),
         )
         nothing = np.zeros(len(next(iter(values.values()))), bool)
         return _Answer(values, {name: _statuses(array, nothing, nothing) for name, array in values.items()})
+
+
+def default_values(
+    plan: ReadPlan, names: Sequence[str], defaults: pa.Table | None
+) -> Mapping[int, pa.Scalar]:
+    """The value for cells that are not PRESENT, by output. Raises InvalidField, TypeMismatch."""
+    if defaults is None or not defaults.num_columns:
+        return {}
+    if defaults.num_rows != 1:
+        raise _bad_default(f"have {defaults.num_rows} rows; give one")
+    position = {name: i for i, name in enumerate(names)}
+    fills = {}
+    for name in defaults.column_names:
+        if name not in position:
+            raise _bad_default(f"name {name!r}, which the reply does not have")
+        kind = plan.outputs[position[name]].feature.type
+        value = coerce(defaults[name], kind, name, floats=True)[0]
+        if value.is_valid:
+            fills[position[name]] = value
+    return fills
+
+
+def _bad_default(what: str) -> InvalidField:
+    return InvalidField(
+        f"defaults {what}", metadata={"field": "defaults"}, violations=[FieldViolation("defaults", what)]
+    )
 
 
 def on_demand_inputs(

@@ -6,74 +6,36 @@ import asyncio
 import functools
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
 from feature_service import codec, spool
 from feature_service.catalog import Catalog
-from feature_service.domain import KnownAt, ReadPlan
-from feature_service.history import HistoricalJoin, Progress, Step, Summary, malformed
+from feature_service.history import HistoricalRun, JoinRequest, Progress, Step, Summary, malformed
 from feature_service.jobs import drain
 from feature_service.materialize import Materialization
+from feature_service.online import OnlineReads
 from feature_service.push import Push, Pushed, PushedStream
-from feature_service.retrieval import OnlineRetrieval
 from feature_service.sampling import EntitySampling
+from feature_service.threads import Threads
 from plumbline.errors import PlumblineError
-from plumbline.features.errors import StoreUnavailable
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceServicer
-
-ResultT = TypeVar("ResultT")
-
-
-@dataclass(frozen=True)
-class JoinRequest:
-    """What a historical join is made for."""
-
-    plan: ReadPlan
-    event_column: str
-    known_at: KnownAt
-    full_names: bool
 
 
 @dataclass(frozen=True)
 class Historical:
     """How historical reads run here. joins: as many at once as it has permits."""
 
-    make: Callable[[JoinRequest], HistoricalJoin]
+    make: Callable[[JoinRequest], HistoricalRun]
     joins: asyncio.Semaphore
     temp_folder: Path | None
     max_spool_bytes: int
-
-
-class Threads:
-    """Runs blocking calls: reads, which give up after `timeout` seconds, and writes, which do not."""
-
-    def __init__(
-        self, readers: ThreadPoolExecutor, writers: ThreadPoolExecutor, timeout: float, store: str
-    ) -> None:
-        self._readers, self._writers, self._timeout, self._store = readers, writers, timeout, store
-
-    async def read(self, call: Callable[[], ResultT]) -> ResultT:
-        """Raises StoreUnavailable when the call takes longer than the timeout."""
-        try:
-            running = asyncio.get_running_loop().run_in_executor(self._readers, call)
-            return await asyncio.wait_for(running, self._timeout)
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                f"the online store {self._store} did not answer within {self._timeout} s",
-                metadata={"store": self._store},
-            ) from error
-
-    async def write(self, call: Callable[[], ResultT]) -> ResultT:
-        """As long as it takes: half a write helps nobody."""
-        return await asyncio.get_running_loop().run_in_executor(self._writers, call)
 
 
 class FeatureServicer(FeatureRetrievalServiceServicer):
@@ -82,7 +44,7 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
     def __init__(
         self,
         catalog: Catalog,
-        online: OnlineRetrieval,
+        online: OnlineReads,
         push: Push,
         historical: Historical,
         make_materialization: Callable[[], Materialization],
@@ -97,18 +59,15 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
         )
         self._sampling = sampling
 
-    async def GetOnlineFeatures(  # noqa: N802
+    async def GetOnlineFeatures(  # type: ignore[override]  # noqa: N802 - the reply as it goes over the wire
         self, request: pb.GetOnlineFeaturesRequest, context: Any
-    ) -> pb.GetOnlineFeaturesResponse:
-        plan = self._catalog.plan(codec.selection(request.selection), request.expected_definition_digest)
-        entities, request_data = codec.table(request.entities), codec.table(request.request_data)
-        max_age = codec.max_age(request)
-        found = await self._threads.read(
-            lambda: self._online.read(
-                plan, entities, request_data, full_names=request.full_feature_names, max_age=max_age
-            )
-        )
-        return codec.online_features(found)
+    ) -> bytes:
+        return await self._online.features(request, context.time_remaining())
+
+    async def GetFeatureMatrix(  # type: ignore[override]  # noqa: N802 - as above
+        self, request: pb.GetFeatureMatrixRequest, context: Any
+    ) -> bytes:
+        return await self._online.matrix(request, context.time_remaining())
 
     async def GetHistoricalFeatures(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.GetHistoricalFeaturesRequest], context: Any
@@ -218,6 +177,8 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
             event_column=header.event_timestamp_column or codec.DEFAULT_EVENT_COLUMN,
             known_at=codec.known_at(header),
             full_names=header.full_feature_names,
+            entity_rows_uri=header.entity_rows_uri,
+            result_uri=header.result_uri,
         )
 
 
@@ -268,7 +229,7 @@ async def _replies(
         elif stream is not None and isinstance(step, pa.RecordBatch):
             for reply in codec.arrow_chunks(stream.batch(step)):
                 yield reply
-        elif stream is not None and isinstance(step, Summary):
-            for reply in codec.arrow_chunks(stream.end()):
+        elif isinstance(step, Summary):
+            for reply in codec.arrow_chunks(stream.end()) if stream is not None else ():
                 yield reply
             yield codec.historical_summary(step)

@@ -25,10 +25,13 @@ from plumbline.features.errors import TypeMismatch
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_INTEGER = re.compile(r"[+-]?\d+")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|NaN|nan|[+-]?(Infinity|inf)")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_NOT_FINITE |= {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # as Python and numpy write them
+#: Finite numbers are less than this.
+_LARGEST = {ValueType.DOUBLE: math.inf, ValueType.FLOAT: 2.0**128 - 2.0**103}
 _BOUNDS = {ValueType.INT32: 2**31, ValueType.INT64: 2**63}
 
 
@@ -86,7 +89,8 @@ def _json_reader(kind: ValueType) -> Callable[[Any], Any]:
             bound = _BOUNDS[kind]
             return lambda cell: _within(_json_integer(cell), bound)
         case ValueType.DOUBLE | ValueType.FLOAT:
-            return _json_number
+            largest = _LARGEST[kind]
+            return lambda cell: _json_number(cell, largest)
         case ValueType.BOOL:
             return lambda cell: _checked(cell, bool)
         case ValueType.BYTES:
@@ -105,7 +109,8 @@ def _text_reader(kind: ValueType) -> Callable[[str], Any]:
             bound = _BOUNDS[kind]
             return lambda cell: _within(int(_matched(cell, _INTEGER)), bound)
         case ValueType.DOUBLE | ValueType.FLOAT:
-            return lambda cell: float(_matched(cell, _NUMBER))
+            largest = _LARGEST[kind]
+            return lambda cell: _text_number(cell, largest)
         case ValueType.BOOL:
             return _text_bool
         case ValueType.BYTES:
@@ -130,14 +135,26 @@ def _json_integer(cell: Any) -> int:
     return cell
 
 
-def _json_number(cell: Any) -> float:
+def _json_number(cell: Any, largest: float) -> float:
     if isinstance(cell, str) and cell in _NOT_FINITE:
         return _NOT_FINITE[cell]
     if isinstance(cell, bool) or not isinstance(cell, int | float):
         raise _DoesNotFitError
     if isinstance(cell, int) and abs(cell) > 2**53:
         raise _DoesNotFitError
+    # NaN and Infinity without quotes are no JSON, but Python writes and reads them.
+    if math.isfinite(cell) and not abs(cell) < largest:
+        raise _DoesNotFitError
     return float(cell)
+
+
+def _text_number(cell: str, largest: float) -> float:
+    if cell in _NOT_FINITE:
+        return _NOT_FINITE[cell]
+    number = float(_matched(cell, _NUMBER))
+    if not abs(number) < largest:
+        raise _DoesNotFitError
+    return number
 
 
 def _json_time(cell: Any) -> int:

@@ -70,7 +70,7 @@ class InstrumentedServer:
 
     def _wrapped(self, method: str, handler: Any) -> Any:
         spans = None if method.startswith(_PROBES) else self._telemetry.server_spans(method)
-        calls = _Method(method, self._telemetry.metrics, spans, self._policy)
+        calls = CallRecord(method, self._telemetry.metrics, spans, self._policy)
         if handler.response_streaming:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
             make = (
@@ -87,7 +87,10 @@ class InstrumentedServer:
                 else grpc.unary_unary_rpc_method_handler
             )
             behavior = _unary(calls, inner)
-        return make(behavior, handler.request_deserializer, handler.response_serializer)
+        serializer = handler.response_serializer
+        if serializer is not None:
+            serializer = _serializer(serializer)
+        return make(behavior, handler.request_deserializer, serializer)
 
 
 class _Generic(grpc.GenericRpcHandler):
@@ -110,7 +113,16 @@ class _Generic(grpc.GenericRpcHandler):
         return found[1]
 
 
-def _unary(calls: _Method, inner: Any) -> Any:
+def _serializer(inner: Any) -> Any:
+    """A handler may answer with a message or, where it has written one itself, with its bytes."""
+
+    def serialize(reply: Any) -> bytes:
+        return reply if type(reply) is bytes else inner(reply)
+
+    return serialize
+
+
+def _unary(calls: CallRecord, inner: Any) -> Any:
     async def call(request: Any, context: Any) -> Any:
         start = time.perf_counter()
         span = calls.begin(context.invocation_metadata())
@@ -125,7 +137,7 @@ def _unary(calls: _Method, inner: Any) -> Any:
     return call
 
 
-def _streaming(calls: _Method, inner: Any) -> Any:
+def _streaming(calls: CallRecord, inner: Any) -> Any:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         start = time.perf_counter()
         span = calls.begin(context.invocation_metadata())
@@ -144,7 +156,7 @@ def _streaming(calls: _Method, inner: Any) -> Any:
     return call
 
 
-class _Method:
+class CallRecord:
     """One method: everything about its calls that does not change from one to the next."""
 
     def __init__(
@@ -172,18 +184,23 @@ class _Method:
         if isinstance(error, grpc.aio.AbortError):  # the handler aborted by itself
             self.finished("ABORTED_BY_HANDLER", start, span)
             return
+        typed = self.typed(error, span)
+        code = wire.status_code(typed)
+        self.finished(code.name, start, span, typed)
+        await context.abort(code, typed.message, (*wire.trailers(typed), *_no_retry(code)))
+
+    def typed(self, error: BaseException, span: Any) -> PlumblineError:
+        """What the caller is told: an error that nobody foresaw is logged whole, and told as Internal."""
+        if isinstance(error, PlumblineError):
+            return error
         if isinstance(error, MemoryError):
-            error = ResourceExhausted("the server is out of memory for this request; send fewer rows at once")
-        if not isinstance(error, PlumblineError):
-            current = trace.get_current_span().get_span_context()
-            trace_id = f"{current.trace_id:032x}" if current.is_valid else "none"
-            _log.error("unexpected error in %s", self._method, exc_info=error)
-            if span is not None:
-                span.record_exception(error)
-            error = Internal(f"internal error; the server's log has the details under trace {trace_id}")
-        code = wire.status_code(error)
-        self.finished(code.name, start, span, error)
-        await context.abort(code, error.message, (*wire.trailers(error), *_no_retry(code)))
+            return ResourceExhausted("the server is out of memory for this request; send fewer rows at once")
+        current = trace.get_current_span().get_span_context()
+        trace_id = f"{current.trace_id:032x}" if current.is_valid else "none"
+        _log.error("unexpected error in %s", self._method, exc_info=error)
+        if span is not None:
+            span.record_exception(error)
+        return Internal(f"internal error; the server's log has the details under trace {trace_id}")
 
     def finished(self, code: str, start: float, span: Any, error: PlumblineError | None = None) -> None:
         """The call's metrics, its span's end, and its log line."""

@@ -56,13 +56,14 @@ class Telemetry:
         """For the program's own spans."""
         return self.provider.get_tracer("plumbline")
 
-    def server_spans(self, method: str) -> ServerSpans:
-        """The spans of the calls of a method (full name), children of their callers'."""
+    def server_spans(self, method: str, system: str = "grpc") -> ServerSpans:
+        """The spans of the calls of a method (full name), children of their callers'. system: or "http"."""
         return ServerSpans(
             self.tracer,
             method,
             recorded=self.received,
             sampled_below=TraceIdRatioBased.get_bound_for_rate(self.sample_ratio),
+            system=system,
         )
 
     def client_interceptors(self) -> Sequence[Any]:

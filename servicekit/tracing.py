@@ -30,13 +30,15 @@ class ServerSpans:
     with the trace; a span is recorded only where someone receives it and the sampler takes it.
     """
 
-    def __init__(self, tracer: trace.Tracer, method: str, *, recorded: bool, sampled_below: int) -> None:
+    def __init__(
+        self, tracer: trace.Tracer, method: str, *, recorded: bool, sampled_below: int, system: str = "grpc"
+    ) -> None:
         """recorded: whether someone receives spans. sampled_below: a new trace whose id's lower 64 bits are
-        less is sampled, which callees hear of."""
+        less is sampled, which callees hear of. system: how calls come in."""
         self._tracer, self._recorded, self._sampled_below = tracer, recorded, sampled_below
         _, service, name = method.split("/", 2)
         self._name = method
-        self._attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+        self._attributes = {"rpc.system": system, "rpc.service": service, "rpc.method": name}
 
     def start(self, metadata: Any) -> trace.Span | None:
         """Makes the call's span the current one of its task; returns it when it is to be ended."""

@@ -14,7 +14,10 @@ from servicekit.telemetry import Telemetry, build_telemetry
 
 @contextmanager
 def running_server(
-    settings: SettingsT, build: Build[SettingsT], telemetry: Telemetry | None = None
+    settings: SettingsT,
+    build: Build[SettingsT],
+    telemetry: Telemetry | None = None,
+    start_seconds: float = 60,
 ) -> Iterator[str]:
     """Runs a program's own composition root and server on a thread; yields "127.0.0.1:port".
 
@@ -45,7 +48,7 @@ def running_server(
 
     thread = threading.Thread(target=main, daemon=True)
     thread.start()
-    started.wait(60)
+    started.wait(start_seconds)
     if not outcome or isinstance(outcome[0], BaseException):
         raise outcome[0] if outcome and isinstance(outcome[0], BaseException) else TimeoutError("no server")
     try:

@@ -6,15 +6,16 @@ In feature_store.yaml:
       type: feature_service.stores.asof.AsofOfflineStore
       memory_limit: 2GB          # beyond it, joins spill to temp_folder
 
-It reads FileSources of Parquet files or folders, and gives back exactly the entity rows it was given, in
-their order. What counts as known at a moment is said in `feature_service.stores.asof_sql`.
+It reads FileSources of Parquet files or folders, on this machine or in object storage, and gives back exactly
+the entity rows it was given, in their order. What counts as known at a moment is said in
+`feature_service.stores.asof_sql`. What it does otherwise than Feast's own stores: docs/feast.md.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,30 +23,29 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from feast import FeatureView, FileSource
 from feast.data_source import DataSource
-from feast.errors import SavedDatasetLocationAlreadyExists
-from feast.feature_view import DUMMY_ENTITY_ID
-from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
-from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
-from feast.infra.offline_stores.offline_utils import DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL
+from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.infra.offline_stores.file_source import FileLoggingDestination
+from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
-from feast.saved_dataset import SavedDatasetStorage
+from feast.utils import compute_non_entity_date_range
 
-from feature_service import feast_definitions
-from feature_service.arrow_types import to_utc_micros
-from feature_service.coercion import coerce
 from feature_service.domain import KnownAt
-from feature_service.stores import parquet
-from feature_service.stores.asof_join import AsofJoin, JoinLimits
-from feature_service.stores.asof_sql import ParquetRows
+from feature_service.stores import parquet, remote
+from feature_service.stores.asof_job import AsofRetrievalJob
+from feature_service.stores.asof_join import AsofJoin
+from feature_service.stores.asof_reads import ViewRead, entities_between, output_names, warn_of_backfill
+from feature_service.stores.asof_refusals import WithoutMonitoring
+from feature_service.stores.asof_sources import SourceRows, file_source, join_limits, path_of, source_schema
+from feature_service.stores.entity_rows import entity_rows, key_column
 from feature_service.stores.source_views import source_view
 
-_MICROSECOND = timedelta(microseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_log = logging.getLogger("plumbline.features")
 
 
 class AsofOfflineStoreConfig(FeastConfigBaseModel):
@@ -63,58 +63,12 @@ class AsofOfflineStoreConfig(FeastConfigBaseModel):
     #: Rows created after an entity row's time do not count for it. False: Feast's own default, where
     #: `filter_by_created_timestamp=True` asks for it call by call.
     known_at: bool = True
+    #: Where RetrievalJob.to_remote_storage writes: a folder or s3://…, and the S3 endpoint of it.
+    staging_location: str | None = None
+    staging_location_endpoint_override: str | None = None
 
 
-class AsofRetrievalJob(RetrievalJob):
-    """A query that runs when its result is asked for."""
-
-    def __init__(
-        self,
-        run: Callable[[], pa.Table],
-        repo: Path,
-        *,
-        full_feature_names: bool = False,
-        on_demand_feature_views: list[OnDemandFeatureView] | None = None,
-        metadata: RetrievalMetadata | None = None,
-    ) -> None:
-        self._run, self._repo = run, repo
-        self._full_feature_names = full_feature_names
-        self._on_demand = on_demand_feature_views or []
-        self._metadata = metadata
-
-    @property
-    def full_feature_names(self) -> bool:
-        return self._full_feature_names
-
-    @property
-    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
-        return self._on_demand
-
-    @property
-    def metadata(self) -> RetrievalMetadata | None:
-        return self._metadata
-
-    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return self._run()
-
-    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        frame: pd.DataFrame = self._run().to_pandas()
-        return frame
-
-    def persist(
-        self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None
-    ) -> None:
-        """Writes the result as one Parquet file. Raises SavedDatasetLocationAlreadyExists."""
-        if not isinstance(storage, SavedDatasetFileStorage):
-            raise ValueError("this store persists to a SavedDatasetFileStorage only")
-        target = Path(FileSource.get_uri_for_file_path(self._repo, storage.file_options.uri))
-        if target.exists() and not allow_overwrite:
-            raise SavedDatasetLocationAlreadyExists(location=str(target))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self.to_arrow(timeout=timeout), target)
-
-
-class AsofOfflineStore(OfflineStore):
+class AsofOfflineStore(WithoutMonitoring):
     """Point-in-time joins on DuckDB's ASOF JOIN."""
 
     supports_filter_by_created_timestamp = True
@@ -132,53 +86,56 @@ class AsofOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         """Joins the views to the entity rows. A string is a DuckDB query that gives them.
 
-        Without entity rows (a range of dates) it raises ValueError: a training row has a time.
+        Without entity rows: a row for each entity with events in [start_date, end_date], as of end_date.
+        Raises ValueError (rows without a time, names that collide), FeastEntityDFMissingColumnsError, and
+        when the job runs the errors of AsofJoin.
         """
-        if entity_df is None:
-            raise ValueError("entity_df is required: features are joined to entity rows at their times")
         options = config.offline_store
-        filtered = options.known_at or kwargs.get("filter_by_created_timestamp", False)
-        known_at = KnownAt.CREATED_BY_THEN if filtered else KnownAt.IGNORE_CREATED
-        entities = _entity_table(entity_df)
-        time_column = _time_column(entities)
-        times = to_utc_micros(entities[time_column])
-        repo = Path(config.repo_path or ".")
-        reads = [
-            (view, feast_definitions.feature_view(view, project, repo), _requested(view, feature_refs))
-            for view in feature_views
-        ]
+        asked = bool(kwargs.get("filter_by_created_timestamp", False))
+        default_cutoff = options.known_at and not asked
+        reads = [ViewRead(found, feature_refs, config, project) for found in feature_views]
+        low: datetime | None
+        high: datetime | None
+        if entity_df is None:
+            low, high = compute_non_entity_date_range(
+                feature_views, start_date=kwargs.get("start_date"), end_date=kwargs.get("end_date")
+            )
+            entities = entity_rows(entities_between(config, reads, low, high))
+        else:
+            entities = entity_rows(entity_df)
+            low, high = _bounds(entities.times)
+        names = output_names(entities, reads, full_feature_names)
+        known_at = KnownAt.CREATED_BY_THEN if options.known_at or asked else KnownAt.IGNORE_CREATED
 
         def run() -> pa.Table:
-            table = entities
-            with AsofJoin(limits(options)) as join:
+            table = entities.table
+            with AsofJoin(join_limits(config)) as join:
                 keys: list[pa.ChunkedArray] = []
                 plans = []
-                for found, view, names in reads:
-                    projected = feast_definitions.projection(found.projection)
+                for read in reads:
                     columns = []
-                    for key in view.join_keys:
-                        column = projected.entity_column(key.name)
+                    for key in read.view.join_keys:
                         columns.append(f"e{len(keys)}")
-                        keys.append(coerce(entities[column], key.type, column))
-                    features = [item for item in view.features if item.name in names]
-                    plans.append((projected.label, source_view(view, features, columns)))
-                join.set_entities(times.cast(pa.int64()), keys)
-                for label, plan in plans:
+                        name = read.projection.entity_column(key.name)
+                        keys.append(key_column(entities.table[name], key.type, name))
+                    plans.append(source_view(read.view, read.features, columns, any_type=True))
+                join.set_entities(entities.times.cast(pa.int64()), keys)
+                for plan, shown in zip(plans, names, strict=True):
                     answer = join.join(plan, known_at)
-                    for name in answer.column_names:
-                        shown = f"{label}__{name}" if full_feature_names else name
-                        table = table.append_column(shown, answer[name])
+                    if default_cutoff:
+                        warn_of_backfill(join, plan, answer)
+                    for name, column in zip(shown, answer.columns, strict=True):
+                        table = table.append_column(name, column)
             return table
 
-        low, high = _bounds(times)
-        return AsofRetrievalJob(
+        return _job(
+            config,
             run,
-            repo,
             full_feature_names=full_feature_names,
             on_demand_feature_views=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
             metadata=RetrievalMetadata(
                 features=feature_refs,
-                keys=[name for name in entities.column_names if name != time_column],
+                keys=entities.other_columns,
                 min_event_timestamp=low,
                 max_event_timestamp=high,
             ),
@@ -196,10 +153,11 @@ class AsofOfflineStore(OfflineStore):
         end_date: datetime,
     ) -> RetrievalJob:
         """The newest row of each key with event time in [start_date, end_date]."""
-        run = _pull(
-            config, data_source, join_key_columns, feature_name_columns, start_date, end_date, newest=True
+        rows = SourceRows(config, data_source, timestamp_field, created_timestamp_column)
+        return _job(
+            config,
+            lambda: rows.pull(join_key_columns, feature_name_columns, start_date, end_date, newest=True),
         )
-        return AsofRetrievalJob(run, Path(config.repo_path or "."))
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -213,10 +171,30 @@ class AsofOfflineStore(OfflineStore):
         end_date: datetime | None = None,
     ) -> RetrievalJob:
         """Every row with event time in [start_date, end_date], by event time."""
-        run = _pull(
-            config, data_source, join_key_columns, feature_name_columns, start_date, end_date, newest=False
+        rows = SourceRows(config, data_source, timestamp_field, created_timestamp_column)
+        return _job(
+            config,
+            lambda: rows.pull(join_key_columns, feature_name_columns, start_date, end_date, newest=False),
         )
-        return AsofRetrievalJob(run, Path(config.repo_path or "."))
+
+    def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
+        """Warns of a source that cannot be read or lacks its time columns: data may come after `feast apply`."""
+        try:
+            found = source_schema(config, file_source(data_source))
+        except (OSError, ValueError, duckdb.Error) as error:
+            _log.warning("source %s cannot be read: %s", data_source.name, error)
+            return
+        times = (data_source.timestamp_field, data_source.created_timestamp_column)
+        mapped = {name: column for column, name in (data_source.field_mapping or {}).items()}
+        lost = [name for name in times if name and mapped.get(name, name) not in found.names]
+        if found.names and lost:
+            _log.warning("source %s has no column %s among %s", data_source.name, lost, found.names)
+
+    def get_table_column_names_and_types_from_data_source(
+        self, config: RepoConfig, data_source: DataSource
+    ) -> Iterable[tuple[str, str]]:
+        """The columns over all files of a source with their Arrow types. Raises as `source_schema`."""
+        return [(item.name, str(item.type)) for item in source_schema(config, file_source(data_source))]
 
     @staticmethod
     def offline_write_batch(
@@ -226,80 +204,58 @@ class AsofOfflineStore(OfflineStore):
         progress: Callable[[int], Any] | None,
     ) -> None:
         """Adds rows to the view's source as a Parquet part; the same rows twice are written once."""
-        source = feature_view.batch_source
-        if not isinstance(source, FileSource):
-            raise ValueError(f"view {feature_view.name}: only a FileSource can be written to")
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        digest = hashlib.sha256(sink.getvalue()).hexdigest()[:32]
-        path = FileSource.get_uri_for_file_path(config.repo_path, source.path)
+        source = file_source(feature_view.batch_source)
+        path = path_of(config, source)
+        # Feast hands over the names of the view, whichever the caller used.
+        columns = {mapped: column for column, mapped in (source.field_mapping or {}).items()}
+        table = table.select([name for name in table.column_names if not name.startswith("__index_level_")])
+        table = table.rename_columns([columns.get(name, name) for name in table.column_names])
+        table = parquet.in_types_of(path, table.replace_schema_metadata(None))
+        digest = parquet.digest_of(table)
         parquet.append(path, table, digest, digest)
         if progress:
             progress(table.num_rows)
 
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig,
+        data: pa.Table | Path,
+        source: LoggingSource,
+        logging_config: LoggingConfig,
+        registry: BaseRegistry,
+    ) -> None:
+        """Adds logged features to a FileLoggingDestination: as a part, or in hive folders by partition_by."""
+        destination = logging_config.destination
+        if not isinstance(destination, FileLoggingDestination):
+            raise ValueError("this store logs to a FileLoggingDestination only")
+        rows = pq.read_table(data) if isinstance(data, Path) else data
+        uri = FileSource.get_uri_for_file_path(config.repo_path, destination.path)
+        path = remote.at_endpoint(uri, destination.s3_endpoint_override)
+        digest = parquet.digest_of(rows)
+        if not destination.partition_by:
+            parquet.append(path, rows, digest, digest)
+            return
+        filesystem, folder = remote.open_filesystem(path)
+        ds.write_dataset(
+            rows,
+            folder,
+            filesystem=filesystem,
+            format="parquet",
+            basename_template=f"{digest}-{{i}}.parquet",
+            partitioning=destination.partition_by,
+            partitioning_flavor="hive",
+            existing_data_behavior="overwrite_or_ignore",
+        )
 
-def limits(options: AsofOfflineStoreConfig) -> JoinLimits:
-    """The limits of joins as configured."""
-    return JoinLimits(options.memory_limit, options.threads, options.temp_folder)
 
-
-def _entity_table(entity_df: pd.DataFrame | str) -> pa.Table:
-    if isinstance(entity_df, str):
-        with duckdb.connect(":memory:") as connection:
-            return connection.sql(entity_df).to_arrow_table()
-    return pa.Table.from_pandas(entity_df, preserve_index=False)
-
-
-def _time_column(entities: pa.Table) -> str:
-    """As Feast: "event_timestamp", or else the one column of timestamps."""
-    times = [item.name for item in entities.schema if pa.types.is_timestamp(item.type)]
-    if DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL in times:
-        return str(DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL)
-    if len(times) == 1:
-        return str(times[0])
-    raise ValueError(f"name the time of the entity rows {DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL}")
-
-
-def _requested(view: FeatureView, feature_refs: list[str]) -> set[str]:
-    label = feast_definitions.projection(view.projection).label
-    return {ref.split(":", 1)[1] for ref in feature_refs if ref.split(":", 1)[0] == label}
+def _job(config: RepoConfig, run: Callable[[], pa.Table], **others: Any) -> AsofRetrievalJob:
+    options = config.offline_store
+    staging = None
+    if options.staging_location:
+        staging = (options.staging_location, options.staging_location_endpoint_override)
+    return AsofRetrievalJob(run, Path(config.repo_path or "."), staging=staging, **others)
 
 
 def _bounds(times: pa.ChunkedArray) -> tuple[datetime | None, datetime | None]:
     bounds = pc.min_max(times).as_py()
     return bounds["min"], bounds["max"]
-
-
-def _pull(
-    config: RepoConfig,
-    source: DataSource,
-    keys: list[str],
-    columns: list[str],
-    start: datetime | None,
-    end: datetime | None,
-    *,
-    newest: bool,
-) -> Callable[[], pa.Table]:
-    if not isinstance(source, FileSource):
-        raise ValueError(f"source {source.name}: only a FileSource of Parquet can be read")
-    path = FileSource.get_uri_for_file_path(config.repo_path, source.path)
-    created = source.created_timestamp_column or None
-    # Feast's stand-in for the key of a view without entities is in no file.
-    keys = [key for key in keys if key != DUMMY_ENTITY_ID]
-
-    def run() -> pa.Table:
-        rows = ParquetRows(parquet.files_of(path), source.timestamp_field, created)
-        with AsofJoin(limits(config.offline_store)) as join:
-            return join.pull(
-                source.name, rows, keys, columns, _micros(start), _micros(end), newest_only=newest
-            )
-
-    return run
-
-
-def _micros(moment: datetime | None) -> int | None:
-    if moment is None:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // _MICROSECOND

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from feature_service.arrow_types import TIMESTAMP, arrow_type
-from feature_service.domain import KnownAt
+from feature_service.domain import KnownAt, ValueType
 from feature_service.stores import asof_sql as sql
 from feature_service.stores import remote
 from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
@@ -191,8 +191,13 @@ class AsofJoin:
     def _spool(self, features: Sequence[SourceColumn], query: str) -> pa.Table:
         self._results += 1
         path = str(Path(self._folder.name) / f"result-{self._results}.arrow")
-        schema = pa.schema([(item.name, arrow_type(item.type)) for item in features])
         reader = self._connection.sql(query).to_arrow_reader(_BATCH_ROWS)
+        schema = pa.schema(
+            [
+                (item.name, found.type if item.type is ValueType.UNSPECIFIED else arrow_type(item.type))
+                for item, found in zip(features, reader.schema, strict=True)
+            ]
+        )
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in reader:
                 writer.write_batch(_restore(batch, schema))
@@ -266,7 +271,8 @@ def _check_columns(view: SourceView, types: dict[str, str]) -> None:
 
 
 def _nulls(features: Sequence[SourceColumn], rows: int) -> pa.Table:
-    return pa.table({item.name: pa.nulls(rows, arrow_type(item.type)) for item in features})
+    kinds = [pa.null() if item.type is ValueType.UNSPECIFIED else arrow_type(item.type) for item in features]
+    return pa.table([pa.nulls(rows, kind) for kind in kinds], [item.name for item in features])
 
 
 def _restore(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

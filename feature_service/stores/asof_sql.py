@@ -61,7 +61,7 @@ class ParquetRows:
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """A column of the source, the name and type it goes by."""
+    """A column of the source, the name and type it goes by; UNSPECIFIED: as the source has it."""
 
     name: str
     column: str
@@ -149,6 +149,8 @@ def typed(expression: str, sql_type: str, wanted: ValueType, column: str) -> str
     Loses nothing silently: a value that does not fit raises when it is read. A column of an unfit type
     is accepted as long as it holds nothing but nulls, which is how writers spell an empty column.
     """
+    if wanted is ValueType.UNSPECIFIED:
+        return expression
     if wanted.is_list:
         if not sql_type.endswith("[]"):
             return _refused(expression, f"{_SQL_TYPES[wanted.element]}[]", sql_type, wanted, column)

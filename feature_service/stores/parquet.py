@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import hashlib
 import os
 import re
 import tempfile
@@ -121,6 +122,62 @@ def appends_to(path: str) -> Path:
     return main if main.is_dir() or main.suffix != _SUFFIX else _parts_folder(main)
 
 
+def replace(target: str, rows: pa.Table) -> None:
+    """Makes rows all that a place holds: a file that ends in .parquet, or a folder with one file.
+
+    Readers see the old rows or the new. Raises OSError, ValueError for a folder that holds other files.
+    """
+    file = target
+    if not target.endswith(_SUFFIX):
+        file = f"{target.rstrip('/')}/part-0{_SUFFIX}"
+        others = [name for name in files_of(target) if name != file] if remote.exists(target) else []
+        if others:
+            raise ValueError(
+                f"{remote.shown(target)} holds other files: name a new folder, or a .parquet file"
+            )
+    if remote.is_remote(file):
+        remote.write_whole(file, _encoded(rows))
+        return
+    path = remote.local_path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, rows)
+
+
+def in_types_of(path: str, rows: pa.Table) -> pa.Table:
+    """Rows in the types of a source's first file, where that has their columns, so that all read as one.
+
+    Raises OSError, ValueError (also pa.ArrowInvalid, for a value that the type does not hold).
+    """
+    try:
+        files = files_of(path)
+    except FileNotFoundError:
+        return rows
+    if not files:
+        return rows
+    before = schema_of(files[0])
+    for index, name in enumerate(rows.column_names):
+        position = before.get_field_index(name)
+        if position < 0 or pa.types.is_null(before.field(position).type):
+            continue
+        wanted = before.field(position).type
+        column = rows[name]
+        if pa.types.is_timestamp(wanted) and pa.types.is_timestamp(column.type):
+            # Nanoseconds beyond the file's resolution are cut.
+            column = column.cast(pa.timestamp(wanted.unit, column.type.tz), safe=False)
+            if wanted.tz is None and column.type.tz is not None:
+                column = column.cast(pa.timestamp(wanted.unit, "UTC")).cast(pa.timestamp(wanted.unit))
+        rows = rows.set_column(index, name, column.cast(wanted))
+    return rows
+
+
+def digest_of(rows: pa.Table) -> str:
+    """32 hex digits of what rows are: names, types and values."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return hashlib.sha256(sink.getvalue()).hexdigest()[:32]
+
+
 def _finished(top: str, files: Iterable[str]) -> tuple[str, ...]:
     below = len(top.rstrip("/"))
     return tuple(
@@ -160,10 +217,14 @@ def _append_remote(path: str, rows: pa.Table, identity: str, digest: str) -> App
     name, before = next_part(folder, (part.rpartition("/")[2] for part in parts), identity, digest)
     if before is not None:
         return before
+    remote.write_whole(f"{folder}/{name}", _encoded(rows))
+    return Appended(f"{folder}/{name}", True)
+
+
+def _encoded(rows: pa.Table) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink)
-    remote.write_whole(f"{folder}/{name}", sink.getvalue())
-    return Appended(f"{folder}/{name}", True)
+    return sink.getvalue()
 
 
 @contextmanager

@@ -77,8 +77,14 @@ def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     return filesystem, path
 
 
+def exists(uri: str) -> bool:
+    """Whether there is a file or a folder at a URI or path. Raises OSError without an answer."""
+    filesystem, path = open_filesystem(uri)
+    return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+
+
 def is_folder(uri: str) -> bool:
-    """Whether there is a folder at a URI. Raises OSError when the storage does not answer."""
+    """Whether there is a folder at a URI. Raises OSError without an answer."""
     filesystem, path = open_filesystem(uri)
     return bool(filesystem.get_file_info(path).type == fs.FileType.Directory)
 

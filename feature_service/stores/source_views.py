@@ -13,10 +13,13 @@ from plumbline.features.errors import SourceUnreadable
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def source_view(view: FeatureView, features: Sequence[Field], key_columns: Sequence[str] = ()) -> SourceView:
+def source_view(
+    view: FeatureView, features: Sequence[Field], key_columns: Sequence[str] = (), *, any_type: bool = False
+) -> SourceView:
     """The view with the features asked for.
 
-    key_columns: for each join key of the view, the column of the entity table that holds it.
+    key_columns: for each join key of the view, the column of the entity table that holds it. any_type:
+    features of types that no column of ours can carry (maps, structs, …) come as the source has them.
     Raises SourceUnreadable when there are no files, or a type that no column can carry.
     """
     source = view.source
@@ -24,7 +27,7 @@ def source_view(view: FeatureView, features: Sequence[Field], key_columns: Seque
         raise SourceUnreadable(
             f"view {view.name} has no source of Parquet files", metadata={"view": view.name}
         )
-    for item in (*view.join_keys, *features):
+    for item in (*view.join_keys, *(() if any_type else features)):
         if item.type is ValueType.UNSPECIFIED:
             raise SourceUnreadable(
                 f"view {view.name}: the type of {item.name} is not supported", metadata={"view": view.name}

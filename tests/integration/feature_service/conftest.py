@@ -25,9 +25,10 @@ from tests.support import running_server
 
 @dataclass(frozen=True)
 class Running:
-    """A server, its repository and ways to call it."""
+    """A server, its repository and ways to call it. http: the URL that Feast's clients are given."""
 
     address: str
+    http: str
     repo: Path
     client: FeatureClient
     stub: FeatureRetrievalServiceStub
@@ -54,7 +55,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Applied and materialized up to two and a half hours ago. Tests push under keys of their own."""
     repo = write_repo(tmp_path_factory.mktemp("tiny"))
     apply(repo)
+    http_port = _free_port()
     limits = {"max_entities": 100, "max_push_rows": 50, "temp_dir": tmp_path_factory.mktemp("scratch")}
+    limits |= {"http_port": http_port, "max_message_bytes": 1 << 20}
     with (
         running_server(settings_for(repo, **limits), build) as address,
         FeatureClient(address) as client,
@@ -62,12 +65,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     ):
         for _ in client.materialize(start=ago(1000), end=ago(0.1)):
             pass
-        yield Running(address, repo, client, FeatureRetrievalServiceStub(channel), channel)
+        stub = FeatureRetrievalServiceStub(channel)
+        yield Running(address, f"http://127.0.0.1:{http_port}", repo, client, stub, channel)
 
 
 @pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on."""
+    return _free_port()
+
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -18,10 +18,10 @@ registry:
 online_store:
 {online}
 offline_store:
-  type: feature_service.stores.asof.AsofOfflineStore
-  memory_limit: 500MB
+{offline}
 entity_key_serialization_version: 3
 """
+ASOF = "  type: feature_service.stores.asof.AsofOfflineStore\n  memory_limit: 500MB"
 SQLITE = "  type: sqlite\n  path: data/online.db"
 
 DEFINITIONS = """\
@@ -183,10 +183,12 @@ def kinds_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 
-def write_repo(folder: Path, online: str = SQLITE, definitions: str = DEFINITIONS) -> Path:
+def write_repo(
+    folder: Path, online: str = SQLITE, definitions: str = DEFINITIONS, offline: str = ASOF
+) -> Path:
     """Writes the repository and its data; returns the folder."""
     (folder / "data").mkdir(parents=True, exist_ok=True)
-    (folder / "feature_store.yaml").write_text(_YAML.format(online=online))
+    (folder / "feature_store.yaml").write_text(_YAML.format(online=online, offline=offline))
     (folder / "definitions.py").write_text(definitions)
     tables = {
         "trips": pa.table(

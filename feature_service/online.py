@@ -1,0 +1,169 @@
+"""Online reads, from request message to reply bytes.
+
+A selection that packed rows answer is served from its hot plan: its join keys become the store's keys, the
+rows found become the reply. What that path does not take (on-demand views, other stores, rows of an older
+schema) goes through Arrow, with the same replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy.typing as npt
+
+from feature_service import codec
+from feature_service.catalog import Catalog
+from feature_service.domain import ReadPlan
+from feature_service.hot import Fills, HotPlan, Moment
+from feature_service.matrix import check_numeric, matrix_reply
+from feature_service.packed.variable import CorruptRow
+from feature_service.planning import matrix_names, output_names
+from feature_service.ports import RowReads, RowStore
+from feature_service.prepared import FoundRows, OtherLayout
+from feature_service.request_keys import plain_keys
+from feature_service.retrieval import OnlineFeatures, OnlineRetrieval, ReadOptions, default_values
+from feature_service.threads import Threads
+from plumbline.features.errors import StoreUnavailable
+from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
+
+Request = pb.GetOnlineFeaturesRequest | pb.GetFeatureMatrixRequest
+Encode = Callable[[HotPlan, FoundRows | None, int, Moment, Fills], bytes]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """entities: in one request. inline: keys that are looked up in an embedded store on the event loop; more
+    are a thread's work, or other calls would wait for them."""
+
+    entities: int
+    inline: int = 2_000
+
+
+class OnlineReads:
+    """The two reads. rows: the packed rows under the store, None when it is of another kind."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        retrieval: OnlineRetrieval,
+        rows: RowStore | None,
+        threads: Threads,
+        limits: Limits,
+    ) -> None:
+        self._catalog, self._retrieval, self._rows = catalog, retrieval, rows
+        self._threads, self._limits = threads, limits
+
+    async def features(self, request: pb.GetOnlineFeaturesRequest, remaining: float | None) -> bytes:
+        """GetOnlineFeaturesResponse. remaining: seconds to the caller's deadline.
+
+        Raises what OnlineRetrieval and Catalog.plan raise.
+        """
+        plan, hot = self._plan(request)
+        if hot is not None:
+            full = request.full_feature_names
+            reply = await self._hot(
+                hot,
+                request,
+                remaining,
+                lambda: output_names(plan, full=full),
+                lambda plan, found, rows, at, fills: plan.online(
+                    found, rows, at, full_names=full, fills=fills
+                ),
+            )
+            if reply is not None:
+                return reply
+        found = await self._through_arrow(plan, request, codec.read_options(request), remaining)
+        return codec.online_features(found).SerializeToString()
+
+    async def matrix(self, request: pb.GetFeatureMatrixRequest, remaining: float | None) -> bytes:
+        """GetFeatureMatrixResponse. Raises as `features`; InvalidField for a feature that is no number."""
+        plan, hot = self._plan(request)
+        dtype: npt.DTypeLike = codec.matrix_dtype(request)
+        check_numeric(plan)
+        if hot is not None:
+            reply = await self._hot(
+                hot,
+                request,
+                remaining,
+                lambda: matrix_names(plan),
+                lambda plan, found, rows, at, fills: plan.matrix(found, rows, at, dtype=dtype, fills=fills),
+            )
+            if reply is not None:
+                return reply
+        options = replace(codec.matrix_options(request), names=matrix_names(plan))
+        found = await self._through_arrow(plan, request, options, remaining)
+        return matrix_reply(plan, found, dtype)
+
+    def _plan(self, request: Request) -> tuple[ReadPlan, HotPlan | None]:
+        plan, hot = self._catalog.hot(codec.selection(request.selection), request.expected_definition_digest)
+        return plan, hot if self._rows is not None else None
+
+    async def _hot(
+        self,
+        hot: HotPlan,
+        request: Request,
+        remaining: float | None,
+        names: Callable[[], Sequence[str]],
+        encode: Encode,
+    ) -> bytes | None:
+        """None when the rows found are not for this path."""
+        prepared = hot.prepared
+        plain = (
+            None
+            if request.request_data
+            else plain_keys(request.entities, prepared.join_keys, self._limits.entities)
+        )
+        if plain is not None:
+            rows, columns = plain
+        else:
+            entities, request_data = codec.table(request.entities), codec.table(request.request_data)
+            rows, arrays = self._retrieval.keys(hot.plan, entities, request_data)
+            columns = {key.column: array for key, array in arrays.items()}
+        max_age = codec.max_age(request)
+        fills: Fills = {}
+        if request.defaults:
+            fills = default_values(hot.plan, names(), codec.table(request.defaults))
+        lookups = prepared.lookups(columns)
+        at = Moment(self._retrieval.now(), max_age)
+        try:
+            return await self._look_up(
+                lookups, rows, remaining, lambda found: encode(hot, found, rows, at, fills)
+            )
+        except StoreUnavailable:
+            if not request.allow_partial:
+                raise
+            return encode(hot, None, rows, at, fills)
+        except (OtherLayout, CorruptRow):
+            return None
+
+    async def _look_up(
+        self, lookups: RowReads, rows: int, remaining: float | None, then: Callable[[FoundRows], bytes]
+    ) -> bytes:
+        store = self._rows
+        assert store is not None
+        many = rows * len(lookups) > self._limits.inline
+        if store.local:
+            if many:
+                return await self._threads.read(lambda: then(store.get(lookups)), remaining)
+            return then(store.get(lookups))
+        budget = self._threads.budget(remaining)
+        try:
+            async with asyncio.timeout(budget):
+                found = await store.get_async(lookups)
+        except TimeoutError as error:
+            raise self._threads.late(budget) from error
+        return await self._threads.read(lambda: then(found), remaining) if many else then(found)
+
+    async def _through_arrow(
+        self, plan: ReadPlan, request: Request, options: ReadOptions, remaining: float | None
+    ) -> OnlineFeatures:
+        entities, request_data = codec.table(request.entities), codec.table(request.request_data)
+        read = self._retrieval.start(plan, entities, request_data, options)
+        try:
+            return await self._threads.read(read.run, remaining)
+        except StoreUnavailable:
+            if not options.allow_partial:
+                raise
+            return read.result()

@@ -1,0 +1,98 @@
+"""One feature_service on a real Spark of several processes, shared by all tests; see repo.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Before Feast, which would point it to files of its own.
+import prometheus_client  # noqa: F401
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from feature_service.app import build
+from feature_service.feast_apply import apply
+from plumbline.channel import open_channel
+from plumbline.features.client import CHUNK_BYTES, FeatureClient, selection
+from plumbline.features.errors import CLASSES
+from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
+from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceStub
+from plumbline.wire import translated
+from tests.integration.feature_service.conftest import settings_for
+from tests.spark.repo import write_spark_repo
+from tests.support import running_server
+
+# This suite has an environment of its own: `make test-spark`.
+collect_ignore_glob = [] if importlib.util.find_spec("pyspark") else ["test_*.py"]
+
+
+@dataclass(frozen=True)
+class OnSpark:
+    """The server, and where results may go."""
+
+    repo: Path
+    results: Path
+    client: FeatureClient
+    stub: FeatureRetrievalServiceStub
+
+    def join(
+        self,
+        features: Sequence[str] | str,
+        rows: pa.Table | None = None,
+        *,
+        rows_uri: str = "",
+        result_uri: str | None = None,
+        event: str = "event_timestamp",
+        policy: pb.KnownAtPolicy.ValueType = pb.KNOWN_AT_POLICY_CREATED_BY_THEN,
+        full_names: bool = False,
+    ) -> tuple[pa.Table, pb.HistoricalFeaturesSummary]:
+        """What was written to storage, and the summary. result_uri None: a place of its own.
+
+        Raises the typed errors of the service.
+        """
+        target = str(self.results / uuid.uuid4().hex) if result_uri is None else result_uri
+        header = pb.HistoricalFeaturesHeader(
+            selection=selection(features),
+            event_timestamp_column=event,
+            known_at_policy=policy,
+            full_feature_names=full_names,
+            entity_rows_uri=rows_uri,
+            result_uri=target,
+        )
+        with translated(CLASSES):
+            replies = list(self.stub.GetHistoricalFeatures(_parts(header, rows), timeout=150))
+        assert not any(reply.arrow_ipc for reply in replies)
+        summary = replies[-1].summary
+        assert summary.result_uri == target
+        return ds.dataset(target, format="parquet").to_table(), summary
+
+
+def _parts(
+    header: pb.HistoricalFeaturesHeader, rows: pa.Table | None
+) -> Iterator[pb.GetHistoricalFeaturesRequest]:
+    yield pb.GetHistoricalFeaturesRequest(header=header)
+    if rows is not None:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_table(rows)
+        data = sink.getvalue().to_pybytes()
+        for start in range(0, len(data), CHUNK_BYTES):
+            yield pb.GetHistoricalFeaturesRequest(arrow_ipc=data[start : start + CHUNK_BYTES])
+
+
+@pytest.fixture(scope="session")
+def on_spark(tmp_path_factory: pytest.TempPathFactory, redis_address: str) -> Iterator[OnSpark]:
+    """Two executors beside the driver, one core and 512 MB each; Redis online."""
+    repo = write_spark_repo(tmp_path_factory.mktemp("spark"), redis_address)
+    apply(repo, validate_sources=False)
+    results = tmp_path_factory.mktemp("results")
+    with (
+        running_server(settings_for(repo), build, start_seconds=170) as address,
+        FeatureClient(address) as client,
+        open_channel(address) as channel,
+    ):
+        yield OnSpark(repo, results, client, FeatureRetrievalServiceStub(channel))

@@ -1,0 +1,323 @@
+"""Replies made of packed rows are the messages that the Arrow path gives, byte by byte of what they say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_service.arrow_types import arrow_type
+from feature_service.catalog import Catalog
+from feature_service.digests import service_digest
+from feature_service.domain import FeatureService, FeatureView, Field, Projection, ValueType, ViewKind
+from feature_service.hot import HotPlan
+from feature_service.online import Limits, OnlineReads
+from feature_service.packed.keys import EntityKeys, view_prefix
+from feature_service.packed.layout import RowLayout
+from feature_service.planning import Definitions
+from feature_service.ports import NOT_STORED, NewRows, RowReads, StoredRows
+from feature_service.retrieval import OnlineRetrieval
+from feature_service.threads import Threads
+from plumbline import columns
+from plumbline.features.errors import InvalidField, StoreUnavailable
+from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
+from tests.unit.feature_service.definitions import definitions
+
+NOW = datetime(2024, 5, 1, 12, 0, 0, 7, UTC)
+NOW_MICROS = int(NOW.timestamp()) * 1_000_000 + 7
+DAY = 86_400_000_000
+SCALARS: dict[ValueType, st.SearchStrategy[Any]] = {
+    ValueType.DOUBLE: st.floats(allow_nan=False),
+    ValueType.FLOAT: st.floats(width=32, allow_nan=False),
+    ValueType.INT64: st.integers(-(2**63), 2**63 - 1),
+    ValueType.INT32: st.integers(-(2**31), 2**31 - 1),
+    ValueType.BOOL: st.booleans(),
+    ValueType.STRING: st.text(max_size=5),
+    ValueType.BYTES: st.binary(max_size=5),
+    ValueType.TIMESTAMP: st.integers(-(2**50), 2**50),
+}
+TYPES: dict[ValueType, st.SearchStrategy[Any]] = SCALARS | {
+    ValueType(f"{kind}_LIST"): st.lists(values, max_size=3) for kind, values in SCALARS.items()
+}
+NUMBERS = [kind for kind in SCALARS if kind not in (ValueType.STRING, ValueType.BYTES)]
+
+
+class MemoryRows:
+    """A RowStore of what was put in by hand; away: nobody answers."""
+
+    address, local, away = "memory", True, False
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+
+    def get(self, reads: RowReads) -> list[list[bytes | None]]:
+        if self.away:
+            raise StoreUnavailable("away")
+        return [[self.rows.get(prefix + key) for key in keys] for prefix, keys in reads]
+
+    async def get_async(self, reads: RowReads) -> list[list[bytes | None]]:
+        if self.away:
+            await asyncio.Event().wait()
+        return self.get(reads)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"a read does not ask for {name}")
+
+
+class Decoded:
+    """An OnlineStore that decodes the same rows into Arrow, column by column."""
+
+    def __init__(self, rows: MemoryRows) -> None:
+        self._rows = rows
+
+    def read(self, view: FeatureView, features: Sequence[Field], keys: Sequence[pa.Array]) -> StoredRows:
+        layout = RowLayout(view.features)
+        wanted = EntityKeys(view.join_keys).encode(list(keys))
+        (found,) = self._rows.get([(view_prefix(view.project, view.name), wanted)])
+        rows = layout.decode([layout.blank if row is None else row for row in found])
+        index = [item.name for item in view.features]
+        values = tuple(rows.column(index.index(item.name)) for item in features)
+        return StoredRows(rows.event_micros, values)
+
+    def write(self, view: FeatureView, rows: NewRows) -> int:
+        raise AssertionError("a read does not write")
+
+
+class NoOnDemand:
+    """No view is computed here."""
+
+    def compute(self, view: FeatureView, inputs: pa.Table) -> Mapping[str, pa.Array]:
+        raise AssertionError("nothing is computed")
+
+
+@pytest.fixture(scope="module")
+def pool() -> Any:
+    with ThreadPoolExecutor(1) as found:
+        yield found
+
+
+class World:
+    """Definitions, their rows, and both ways to read them."""
+
+    def __init__(self, views: Sequence[FeatureView], projections: Sequence[Projection], pool: Any) -> None:
+        self.rows = MemoryRows()
+        service = FeatureService("p", "s", tuple(projections))
+        named = definitions(views, [service])
+        self.definitions: Definitions = named
+        retrieval = OnlineRetrieval(Decoded(self.rows), NoOnDemand(), max_entities=50, now=lambda: NOW)
+        threads = Threads(pool, pool, 0.2, "memory")
+        self.catalog = Catalog(named, HotPlan.of)
+        self.hot = OnlineReads(self.catalog, retrieval, self.rows, threads, Limits(50))
+        self.arrow = OnlineReads(self.catalog, retrieval, None, threads, Limits(50))
+
+    def store(self, view: FeatureView, key: int, event: int, values: Sequence[Any]) -> None:
+        arrays = [
+            (pa.array([value], pa.list_(pa.int64()) if item.type.is_list else pa.int64())).cast(
+                arrow_type(item.type)
+            )
+            if item.type.element is ValueType.TIMESTAMP
+            else pa.array([value], arrow_type(item.type))
+            for value, item in zip(values, view.features, strict=True)
+        ]
+        (row,) = RowLayout(view.features).pack(arrays, np.array([event]), None)
+        (entity,) = EntityKeys(view.join_keys).encode([[key]] if view.join_keys else [])
+        self.rows.rows[view_prefix(view.project, view.name) + entity] = row
+
+    def both(self, request: Any, remaining: float | None = None) -> tuple[Any, Any]:
+        """The same request answered by either path, parsed; the first is the packed one."""
+        matrix = isinstance(request, pb.GetFeatureMatrixRequest)
+        kind = pb.GetFeatureMatrixResponse if matrix else pb.GetOnlineFeaturesResponse
+
+        async def ask(reads: OnlineReads) -> Any:
+            call: Any = reads.matrix if matrix else reads.features
+            data = await call(request, remaining)
+            message = kind.FromString(data)
+            # Nothing was written that the library would not write.
+            assert len(message.SerializeToString()) == len(data)
+            return message
+
+        async def main() -> tuple[Any, Any]:
+            return await ask(self.hot), await ask(self.arrow)
+
+        return asyncio.run(main())
+
+
+def view(name: str, kinds: Sequence[ValueType], ttl: timedelta | None, *, keyed: bool = True) -> FeatureView:
+    return FeatureView(
+        project="p",
+        name=name,
+        kind=ViewKind.BATCH,
+        join_keys=(Field("id", ValueType.INT64),) if keyed else (),
+        features=tuple(Field(f"f{i}", kind) for i, kind in enumerate(kinds)),
+        ttl=ttl,
+    )
+
+
+@st.composite
+def worlds(draw: Any, kinds: Sequence[ValueType]) -> tuple[list[FeatureView], list[Projection], list[Any]]:
+    """Views, what is read of them, and (view, key, event, values) of their rows."""
+    count = draw(st.integers(1, 3))
+    views, projections, rows = [], [], []
+    alike = draw(st.lists(st.sampled_from(list(kinds)), min_size=1, max_size=4))
+    for i in range(count):
+        own = draw(st.one_of(st.just(alike), st.lists(st.sampled_from(list(kinds)), min_size=1, max_size=4)))
+        ttl = draw(st.sampled_from([None, timedelta(days=2)]))
+        found = view(f"v{i}", own, ttl, keyed=draw(st.integers(0, 4)) > 0)
+        chosen = draw(st.lists(st.sampled_from(found.features), min_size=1, unique=True))
+        views.append(found)
+        projections.append(Projection(found.name, found.name, tuple(chosen)))
+        for key in range(3) if found.join_keys else (0,):
+            age = draw(st.sampled_from([None, -DAY, -1, 0, 1, DAY, 2 * DAY, 2 * DAY + 1, 40 * DAY]))
+            if age is not None:
+                values = [draw(st.one_of(st.none(), TYPES[kind], TYPES[kind])) for kind in own]
+                rows.append((found, key, NOW_MICROS - age, values))
+    return views, projections, rows
+
+
+def requests(draw: Any, kind: Any) -> Any:
+    ids = draw(st.lists(st.sampled_from([0, 1, 2, 3, None]), min_size=1, max_size=20))
+    if draw(st.booleans()):
+        ids = [item or 0 for item in ids]
+    request = kind(entities=columns.encode_mapping({"id": pa.array(ids, draw(WIDTHS))}))
+    request.selection.feature_service = "s"
+    if draw(st.booleans()):
+        request.max_age.FromTimedelta(timedelta(days=1))
+    return request
+
+
+WIDTHS = st.sampled_from([pa.int64(), pa.int32()])
+
+
+@given(world=worlds(list(TYPES)), data=st.data())
+def test_packed_rows_give_the_message_that_arrow_gives(world: Any, data: st.DataObject, pool: Any) -> None:
+    views, projections, rows = world
+    it = World(views, projections, pool)
+    for row in rows:
+        it.store(*row)
+    assert it.catalog._state[2], "the plan of the service was made before anybody asked"
+    request = requests(data.draw, pb.GetOnlineFeaturesRequest)
+    request.full_feature_names = True
+    if data.draw(st.booleans()):
+        item = projections[0].features[0]
+        value = data.draw(TYPES[item.type])
+        plain = (
+            pa.array([value], (pa.list_(pa.int64()) if item.type.is_list else pa.int64()))
+            if (item.type.element is ValueType.TIMESTAMP)
+            else pa.array([value], arrow_type(item.type))
+        )
+        name = f"{projections[0].label}__{item.name}"
+        request.defaults.append(columns.encode(name, plain.cast(arrow_type(item.type))))
+    packed, arrow = it.both(request)
+    assert packed == arrow
+    assert packed.row_count == len(columns.decode(request.entities[0]))
+
+
+@given(world=worlds(NUMBERS), data=st.data(), kind=st.sampled_from([0, 1, 2]))
+def test_a_matrix_of_packed_rows_is_the_one_of_arrow(
+    world: Any, data: st.DataObject, kind: int, pool: Any
+) -> None:
+    views, projections, rows = world
+    it = World(views, projections, pool)
+    for row in rows:
+        it.store(*row)
+    request = requests(data.draw, pb.GetFeatureMatrixRequest)
+    request.type = kind  # type: ignore[assignment]
+    packed, arrow = it.both(request)
+    dtype = "<f4" if kind == 2 else "<f8"
+    np.testing.assert_array_equal(np.frombuffer(packed.values, dtype), np.frombuffer(arrow.values, dtype))
+    packed.values = arrow.values = b""
+    assert packed == arrow
+
+
+def doubles(ages: Mapping[int, int], pool: Any) -> World:
+    own = view("v", [ValueType.DOUBLE, ValueType.INT64], timedelta(days=2))
+    it = World([own], [Projection("v", "v", own.features)], pool)
+    for key, age in ages.items():
+        it.store(own, key, NOW_MICROS - age, [key + 0.5, key])
+    return it
+
+
+def ask(ids: Sequence[int], **others: Any) -> pb.GetOnlineFeaturesRequest:
+    return pb.GetOnlineFeaturesRequest(
+        selection=pb.FeatureSelection(feature_service="s"),
+        entities=columns.encode_mapping({"id": pa.array(ids, pa.int64())}),
+        **others,
+    )
+
+
+def test_a_store_that_does_not_answer_leaves_cells_unavailable_where_that_is_allowed(pool: Any) -> None:
+    it = doubles({1: 0}, pool)
+    it.rows.away = True
+    packed, arrow = it.both(ask([1, 2], allow_partial=True))
+    assert packed == arrow
+    assert list(packed.features[0].statuses) == [5, 5]
+    assert packed.features[0].column.null_mask == b"\x03"
+    assert list(packed.view_event_times[0].event_micros) == [NOT_STORED] * 2
+    with pytest.raises(StoreUnavailable):
+        it.both(ask([1]))
+
+
+def test_a_store_that_hangs_is_given_up_before_the_callers_deadline(pool: Any) -> None:
+    it = doubles({1: 0}, pool)
+    it.rows.away, it.rows.local = True, False
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.045 s"):
+            await it.hot.features(ask([1]), 0.05)
+        assert loop.time() - start < 0.2  # the store's own time
+        reply = await it.hot.features(ask([1], allow_partial=True), 0.05)
+        assert list(pb.GetOnlineFeaturesResponse.FromString(reply).features[0].statuses) == [5]
+
+    asyncio.run(main())
+
+
+def test_rows_of_another_schema_are_left_to_the_path_that_knows_them(pool: Any) -> None:
+    it = doubles({1: 0}, pool)
+    (key,) = it.rows.rows
+    it.rows.rows[key] = it.rows.rows[key][:8] + b"12345678" + it.rows.rows[key][16:]
+
+    async def main() -> None:
+        # Its decoder knows no other schema either; what counts is that it was asked.
+        with pytest.raises(ValueError, match="other columns"):
+            await it.hot.features(ask([1]), None)
+
+    asyncio.run(main())
+
+
+def test_more_keys_than_the_event_loop_takes_are_read_on_a_thread(pool: Any) -> None:
+    it = doubles({1: 0, 2: DAY}, pool)
+    it.hot._limits = Limits(50, inline=1)
+    packed, arrow = it.both(ask([1, 2, 9]))
+    assert packed == arrow
+
+
+def test_a_default_that_the_reply_has_no_column_for_is_refused(pool: Any) -> None:
+    it = doubles({1: 0}, pool)
+    for defaults in ({"nope": [1.0]}, {"f0": [1.0, 2.0]}):
+        with pytest.raises(InvalidField, match="defaults"):
+            it.both(ask([1], defaults=columns.encode_mapping(defaults)))
+
+
+def test_a_change_of_definitions_leaves_plans_in_use_as_they_were(pool: Any) -> None:
+    it = doubles({1: 0}, pool)
+    _, before = it.catalog.hot(next(iter(it.catalog._state[2])))
+    named = it.definitions
+    other = replace(named.views["v"], ttl=None, digest="sha256:other")
+    service = replace(named.services["s"], digest="")
+    service = replace(service, digest=service_digest(service, {"v": other}))
+    it.catalog.replace(replace(named, views={"v": other}, services={"s": service}))
+    packed, _ = it.both(ask([1]))
+    assert packed.definition_digest == service.digest
+    assert before is not None
+    assert before.plan.digest == named.services["s"].digest
