@@ -136,26 +136,26 @@ class Materialization:
             )
             return
         point = ViewPoint(view.name, view.digest, "", _micros(wanted.after), _micros(wanted.known_after))
-        if begin is None or begin < end:
-            with self._rows.scan(view, wanted) as scan:
-                point = replace(point, source=scan.source)
-                if before is not None and scan.source and before.source == scan.source:
-                    point = before
-                step = replace(
-                    step, rows_total=scan.total(), rows_written=point.written, rows_resumed=point.written
+        with self._rows.scan(view, wanted) as scan:
+            point = replace(point, source=scan.source)
+            if before is not None and scan.source and before.source == scan.source:
+                point = before
+            step = replace(
+                step, rows_total=scan.total(), rows_written=point.written, rows_resumed=point.written
+            )
+            saved = point.read
+            for rows in scan.rows(point.read):
+                written = self._store.write(view, rows)
+                point = replace(
+                    point, read=point.read + len(rows.event_micros), written=point.written + written
                 )
-                saved = point.read
-                for rows in scan.rows(point.read):
-                    written = self._store.write(view, rows)
-                    point = replace(
-                        point, read=point.read + len(rows.event_micros), written=point.written + written
-                    )
-                    if point.read - saved >= CHECKPOINT_ROWS:
-                        operation.points[view.name] = point
-                        self._checkpoints.save(operation_id, operation)
-                        saved = point.read
-                    step = replace(step, rows_written=point.written)
-                    yield step
+                if point.read - saved >= CHECKPOINT_ROWS:
+                    operation.points[view.name] = point
+                    self._checkpoints.save(operation_id, operation)
+                    saved = point.read
+                step = replace(step, rows_written=point.written)
+                yield step
+        if begin is None or begin < end:
             self._log.record(view, begin or _EPOCH, end)
         operation.points[view.name] = replace(point, finished=True)
         self._checkpoints.save(operation_id, operation)
