@@ -178,7 +178,7 @@ class AsofOfflineStore(WithoutMonitoring):
         )
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
-        """Warns of a source that cannot be read or lacks its time columns: data may come after `feast apply`."""
+        """Warns of a source that cannot be read or lacks its time columns: data may come after `apply`."""
         try:
             found = source_schema(config, file_source(data_source))
         except (OSError, ValueError, duckdb.Error) as error:

@@ -36,6 +36,8 @@ def key_column(values: pa.ChunkedArray, kind: ValueType, column: str) -> pa.Chun
 
     Whole numbers may be floating point: that is what pandas makes of integers with a null.
     """
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
     if pa.types.is_floating(values.type) and kind in (ValueType.INT64, ValueType.INT32):
         whole = pc.cast(values, pa.float64())
         if pc.all(pc.or_kleene(pc.is_nan(whole), pc.equal(whole, pc.trunc(whole)))).as_py() is not False:
@@ -99,8 +101,8 @@ def _time_column(table: pa.Table) -> str:
 
 def _times(values: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     kind = values.type
-    if pa.types.is_null(kind):
-        return values.cast(TIMESTAMP)
+    if not len(values) or pa.types.is_null(kind):  # pandas gives columns without values any type
+        return pa.chunked_array([pa.nulls(len(values), TIMESTAMP)])
     try:
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             values = pa.chunked_array(

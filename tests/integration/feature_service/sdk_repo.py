@@ -60,13 +60,18 @@ stats = view(
     "stats", [driver], {{"rate": Float64, "trips": Int64}},
     PushSource(
         name="stats_push",
-        batch_source=source("data/stats.parquet", "created", field_mapping={{"r": "rate", "drv": "driver_id"}}),
+        batch_source=source(
+            "data/stats.parquet", "created", field_mapping={{"r": "rate", "drv": "driver_id"}}
+        ),
     ),
     ttl=timedelta(days=2),
 )
 mixed = view("mixed", [driver], {{"x": Float64, "y": Int64}}, source("data/mixed"))
 tree = view("tree", [region], {{"year": Int32, "month": String, "v": Float64}}, source("data/tree"))
-town = view("town", [city], {{"size": Int64}}, source("data/town.parquet"))
+town = view(
+    "town", [city], {{"size": Int64}},
+    source("data/town.parquet", field_mapping={{"size_of_town": "size", "moment": "event_timestamp"}}),
+)
 pair = view("pair", [driver, city], {{"visits": Int64}}, source("data/pair.parquet"))
 world = view("world", [], {{"fuel": Float64}}, source("data/world.parquet"))
 empty = view("empty", [driver], {{"nothing": Int64, "shape": Map}}, source("data/empty"))
@@ -140,13 +145,16 @@ def write_sdk_repo(folder: Path, bucket: str, endpoint: str, *, known_at: bool =
             "y": [2],
         },
         "mixed/c.parquet": {
-            "driver_id": [1], "event_timestamp": times(3, kind=pa.timestamp("ns", "UTC")), "x": [3.0], "y": [3],
+            "driver_id": [1],
+            "event_timestamp": times(3, kind=pa.timestamp("ns", "UTC")),
+            "x": [3.0],
+            "y": [3],
         },
         "mixed/_temporary/d.parquet": {"driver_id": [1], "event_timestamp": times(4), "x": [4.0], "y": [4]},
         "tree/region=eu/year=2024/month=01/a.parquet": {"event_timestamp": times(1), "v": [1.0]},
         "tree/region=eu/year=2024/month=02/a.parquet": {"event_timestamp": times(3), "v": [2.0]},
         "tree/region=south%20sea/year=2023/month=12/a.parquet": {"event_timestamp": times(1), "v": [3.0]},
-        "town.parquet": {"city_id": ["LGA", "JFK"], "event_timestamp": times(1, 1), "size": [5, 7]},
+        "town.parquet": {"city_id": ["LGA", "JFK"], "moment": times(1, 1), "size_of_town": [5, 7]},
         "pair.parquet": {
             "driver_id": [1, 1], "city_id": ["LGA", "JFK"], "event_timestamp": times(1, 1), "visits": [4, 6],
         },
@@ -154,7 +162,7 @@ def write_sdk_repo(folder: Path, bucket: str, endpoint: str, *, known_at: bool =
         "shapes.parquet": {
             "driver_id": [1],
             "event_timestamp": times(1),
-            "labels": pa.array([[("k", "v")]], pa.map_(pa.string(), pa.string())),
+            "labels": [{"k": "v"}],
             "profile": [{"name": "Ann"}],
             "tags": [["a", "b"]],
         },
