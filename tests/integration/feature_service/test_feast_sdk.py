@@ -1,0 +1,166 @@
+"""Feast's command line, SDK and UI on a repository that feature_service serves at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from feast import FeatureStore
+from feast.cli.cli import cli
+from feast.data_source import PushMode
+from feast.ui_server import get_app
+
+from feature_service.app import build
+from plumbline.channel import open_channel
+from plumbline.features.client import FeatureClient
+from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceStub
+from servicekit.http import serving_http
+from tests.integration.feature_service.conftest import Running, settings_for
+from tests.integration.feature_service.doors import Question, native, sdk
+from tests.integration.feature_service.repo import SQLITE, ago, write_repo
+from tests.integration.feature_service.test_feast_doors import CASES
+from tests.support import running_server
+
+STORES = {"sqlite": SQLITE}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A repository in the hands of Feast's SDK and of a running feature_service."""
+
+    kind: str
+    server: Running
+    store: FeatureStore
+
+
+def feast(repo: Path, *arguments: str) -> str:
+    """Runs Feast's command line as a process of its own; gives what it printed."""
+    program = Path(sys.executable).parent / "feast"
+    environment = os.environ | {"FEAST_USAGE": "False", "PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(
+        [program, "-c", repo, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module", params=STORES)
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """Defined and materialized by Feast's own tools."""
+    repo = write_repo(tmp_path_factory.mktemp(f"shared-{request.param}"), STORES[request.param])
+    assert "Created feature view trips" in feast(repo, "apply")
+    with (
+        running_server(settings_for(repo), build) as address,
+        FeatureClient(address) as client,
+        open_channel(address) as channel,
+    ):
+        store = FeatureStore(repo_path=str(repo))
+        store.materialize(ago(1000), ago(0.1), ["trips", "weather", "pair", "kinds", "ratings"])
+        stub = FeatureRetrievalServiceStub(channel)
+        yield Shared(request.param, Running(address, "", repo, client, stub, channel), store)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_service_reads_what_feast_materialized(shared: Shared, case: str) -> None:
+    asked, expected = CASES[case]
+    found = native(shared.server, asked)
+    assert {name: column.values for name, column in found.items()} == {
+        name: column.values for name, column in expected.items()
+    }
+    assert [column.statuses for column in found.values()] == [column.statuses for column in expected.values()]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_sdk_reads_the_same(shared: Shared, case: str) -> None:
+    if shared.kind == "sqlite":
+        pytest.skip("Feast's own store: no ttl, no status but PRESENT, null keys raise TypeError")
+    asked, expected = CASES[case]
+    found = sdk(shared.store, asked)
+    for name, column in expected.items():
+        assert found[name].values == column.values, name
+        assert found[name].statuses == column.statuses, name
+        assert found[name].times == (column.times or [None] * len(column.values)), name
+
+
+def test_what_the_sdk_pushes_is_served_and_joined(shared: Shared) -> None:
+    row = {
+        "driver_id": 500,
+        "n": 5,
+        "rate": 0.5,
+        "tag": "s",
+        "event_timestamp": ago(0.01),
+        "created": ago(0.01),
+    }
+    shared.store.push("trips_push", pd.DataFrame([row]), to=PushMode.ONLINE_AND_OFFLINE)
+    found = native(shared.server, Question(("trips:n", "trips:tag"), {"driver_id": [500]}))
+    assert [found["n"].values, found["tag"].values, found["n"].times] == [[5], ["s"], [ago(0.01)]]
+    rows = pa.table({"driver_id": [500], "event_timestamp": [ago(0)]})
+    joined = shared.server.client.get_historical_features(["trips:n"], rows).read_all()
+    assert joined["n"].to_pylist() == [5]
+
+
+def test_what_the_service_takes_the_sdk_reads(shared: Shared) -> None:
+    row = {"driver_id": [501], "n": [6], "rate": [0.25], "tag": ["c"], "event_timestamp": [ago(0.01)]}
+    shared.server.client.push("trips_push", row)
+    assert sdk(shared.store, Question(("trips:n",), {"driver_id": [501]}))["n"].values == [6]
+
+
+def test_training_rows_are_the_same_from_the_sdk_and_the_service(shared: Shared) -> None:
+    rows = pa.table(
+        {
+            "driver_id": [1, 1, 1, 2, 1, 404],
+            "city_id": ["LGA", "JFK", "LGA", "nowhere", "LGA", "JFK"],
+            "event_timestamp": [ago(0.2), ago(0.05), ago(0.2), ago(0.5), ago(4), ago(0.5)],
+            "factor": [10.0, 10.0, 1.0, 1.0, 1.0, 1.0],
+            "label": [1, 0, 1, 0, 1, 0],
+        }
+    )
+    ours = shared.server.client.get_historical_features("tiny", rows).read_all()
+    service = shared.store.get_feature_service("tiny")
+    feasts = shared.store.get_historical_features(rows.to_pandas(), service).to_arrow()
+    for column in ("driver_id", "city_id", "label", "n", "rate", "temp", "scaled"):
+        assert feasts[column].to_pylist() == ours[column].to_pylist(), column
+
+
+def test_feasts_command_line_shows_what_is_served(shared: Shared) -> None:
+    repo = str(shared.server.repo)
+    for arguments, shown in ((["registry-dump"], "ratings"), (["feature-views", "list"], "trips")):
+        done = CliRunner().invoke(cli, ["-c", repo, *arguments])
+        assert (done.exit_code, shown in done.output) == (0, True), done.output
+
+
+# Feast's way of mounting one application on another; FastAPI means its author.
+@pytest.mark.filterwarnings("ignore:The `root_path` parameter is deprecated")
+async def test_feasts_ui_shows_the_definitions(shared: Shared) -> None:
+    app = get_app(shared.store, "tiny")
+    async with serving_http(app, settings_for(shared.server.repo), 0, "PORT") as port:
+        base = f"http://127.0.0.1:{port}"
+        projects = await asyncio.to_thread(get_json, f"{base}/projects-list.json")
+        assert "tiny" in [project["id"] for project in projects["projects"]]
+        views = await asyncio.to_thread(get_json, f"{base}/api/v1/feature_views?project=tiny")
+        names = {view["spec"]["name"] for view in views["featureViews"]}
+        assert names >= {"trips", "weather", "pair", "world", "kinds", "ratings"}
+        services = await asyncio.to_thread(get_json, f"{base}/api/v1/feature_services?project=tiny")
+        assert {item["spec"]["name"] for item in services["featureServices"]} == {"tiny", "route"}
+
+
+def get_json(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=30) as reply:
+        return json.loads(reply.read())
