@@ -74,7 +74,7 @@ class SourceRows:
             table = join.pull(
                 self._name, rows, real, columns, _micros(start), _micros(end), newest_only=newest
             )
-        if newest and not real:
+        if not real:
             table = table.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * table.num_rows))
         return table
 

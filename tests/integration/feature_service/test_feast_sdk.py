@@ -33,7 +33,11 @@ from tests.integration.feature_service.repo import SQLITE, ago, write_repo
 from tests.integration.feature_service.test_feast_doors import CASES
 from tests.support import running_server
 
-STORES = {"sqlite": SQLITE}
+STORES = {
+    "lmdb": "  type: feature_service.stores.lmdb.LmdbOnlineStore\n  path: data/online.lmdb",
+    "redis": "  type: feature_service.stores.redis.RedisOnlineStore\n  connection_string: {redis}",
+    "sqlite": SQLITE,
+}
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,18 @@ def feast(repo: Path, *arguments: str) -> str:
 @pytest.fixture(scope="module", params=STORES)
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     """Defined and materialized by Feast's own tools."""
-    repo = write_repo(tmp_path_factory.mktemp(f"shared-{request.param}"), STORES[request.param])
-    assert "Created feature view trips" in feast(repo, "apply")
+    online = STORES[request.param]
+    if request.param == "redis":
+        online = online.format(redis=request.getfixturevalue("redis_address"))
+    repo = write_repo(tmp_path_factory.mktemp(f"shared-{request.param}"), online)
+    assert "trips" in feast(repo, "apply")
     with (
         running_server(settings_for(repo), build) as address,
         FeatureClient(address) as client,
         open_channel(address) as channel,
     ):
         store = FeatureStore(repo_path=str(repo))
-        store.materialize(ago(1000), ago(0.1), ["trips", "weather", "pair", "kinds", "ratings"])
+        store.materialize(ago(1000), ago(0.1))
         stub = FeatureRetrievalServiceStub(channel)
         yield Shared(request.param, Running(address, "", repo, client, stub, channel), store)
 
@@ -139,11 +146,13 @@ def test_training_rows_are_the_same_from_the_sdk_and_the_service(shared: Shared)
         assert feasts[column].to_pylist() == ours[column].to_pylist(), column
 
 
+# Of the registry's messages, by Feast for its own developers.
+@pytest.mark.filterwarnings("ignore:We will be deprecating the usage of spec.userDefinedFunction")
 def test_feasts_command_line_shows_what_is_served(shared: Shared) -> None:
     repo = str(shared.server.repo)
     for arguments, shown in ((["registry-dump"], "ratings"), (["feature-views", "list"], "trips")):
         done = CliRunner().invoke(cli, ["-c", repo, *arguments])
-        assert (done.exit_code, shown in done.output) == (0, True), done.output
+        assert (done.exception, shown in done.output) == (None, True), done.output
 
 
 # Feast's way of mounting one application on another; FastAPI means its author.
