@@ -154,11 +154,11 @@ def _wait_for_cluster(cluster: RedisCluster) -> None:
     for node in range(3):
         with cluster.client(node) as client:
             while True:
-                info = client.execute_command("CLUSTER", "INFO")
-                text = info.decode() if isinstance(info, bytes) else str(info)
-                if "ok" in text and "16384" in text and ("cluster_known_nodes:3" in text or "'3'" in text):
+                info = client.execute_command("CLUSTER", "INFO").split()
+                wanted = {b"cluster_state:ok", b"cluster_slots_ok:16384", b"cluster_known_nodes:3"}
+                if wanted <= set(info):
                     break
-                assert time.monotonic() < deadline, text
+                assert time.monotonic() < deadline, info
                 time.sleep(0.05)
 
 

@@ -25,8 +25,9 @@ from plumbline.features.errors import StorageFull, StoreUnavailable
 
 #: Address space, not disk: the file grows as rows come.
 DEFAULT_MAP_SIZE = 64 * 1024**3
-#: LMDB's own limit on the length of a key.
+#: LMDB's own limit on the length of a key, and what a view's prefix leaves of it.
 _LONGEST_KEY = 511
+_LONGEST_ENTITY_KEY = _LONGEST_KEY - 8
 #: Views' prefixes begin below 0x80.
 _NOTES = b"\xffnotes:\x00"
 #: Rows looked at in one read transaction of a sweep, and removed in one write transaction.
@@ -63,17 +64,23 @@ class LmdbRows:
         self._map_size = map_size
         self._pid = os.getpid()
         self._sync = sync
-        self._env = _open(self._path, map_size, sync, self.address)
-        self._closed = False
+        self._forked = threading.RLock()
+        self._env: lmdb.Environment | None = _open(self._path, map_size, sync, self.address)
 
     def get(self, reads: RowReads) -> list[list[bytes | None]]:
         """See ports.RowStore."""
         with self._reading() as txn:
             get = txn.get
-            try:
-                return [[get(view + key) for key in keys] for view, keys in reads]
-            except lmdb.BadValsizeError:
-                return [[get(_key(view, key)) for key in keys] for view, keys in reads]
+            found = []
+            for view, keys in reads:
+                rows = [get(view + key) for key in keys]
+                if None in rows:
+                    # A key too long for LMDB is not found, whatever is stored for it.
+                    for i, key in enumerate(keys):
+                        if len(key) > _LONGEST_ENTITY_KEY:
+                            rows[i] = get(_key(view, key))
+                found.append(rows)
+            return found
 
     async def get_async(self, reads: RowReads) -> list[list[bytes | None]]:
         """See ports.RowStore."""
@@ -120,8 +127,8 @@ class LmdbRows:
 
     def close(self) -> None:
         """See ports.RowStore."""
-        if not self._closed:
-            self._closed = True
+        if self._env is not None:
+            self._env = None
             _release(self._path, self._pid)
 
     def _remove(self, view: bytes, before: int | None) -> int:
@@ -187,14 +194,19 @@ class LmdbRows:
             raise self._failed(error) from error
 
     def _environment(self) -> lmdb.Environment:
+        env = self._env
+        if env is None:
+            raise StoreUnavailable(
+                f"the online store {self.address} was closed", metadata={"store": self.address}
+            )
         if self._pid != os.getpid():
             # A forked child: what it inherited belongs to its parent.
-            with _opening:
-                stale = self._pid != os.getpid()
-                self._pid = os.getpid()
-            if stale:
-                self._env = _open(self._path, self._map_size, self._sync, self.address)
-        return self._env
+            with self._forked:
+                if self._pid != os.getpid():
+                    self._env = _open(self._path, self._map_size, self._sync, self.address)
+                    self._pid = os.getpid()
+                return self._environment()
+        return env
 
     def _failed(self, error: lmdb.Error) -> StorageFull | StoreUnavailable:
         metadata = {"store": self.address}
@@ -202,7 +214,7 @@ class LmdbRows:
         if isinstance(error, lmdb.MapFullError):
             return StorageFull(
                 f"the online store {self.address} has reached its map_size of "
-                f"{self._env.info()['map_size']:,} bytes; set a greater online_store.map_size in "
+                f"{self._map_size:,} bytes; set a greater online_store.map_size in "
                 "feature_store.yaml and start the programs that use it again",
                 metadata=metadata,
             )
@@ -225,8 +237,7 @@ class LmdbRows:
 
 def _key(view: bytes, key: bytes) -> bytes:
     """A key LMDB can hold; what is too long is stood for by its digest."""
-    whole = view + key
-    return whole if len(whole) <= _LONGEST_KEY else view + hashlib.sha256(key).digest()
+    return view + key if len(key) <= _LONGEST_ENTITY_KEY else view + hashlib.sha256(key).digest()
 
 
 def _open(path: str, map_size: int, sync: bool, address: str) -> lmdb.Environment:
@@ -265,5 +276,5 @@ def _release(path: str, pid: int) -> None:
             return
         shared.users -= 1
         if not shared.users:
+            # Not closed here: a transaction of another thread may still run, and the last one closes it.
             del _opened[pid, path]
-            shared.env.close()

@@ -167,8 +167,10 @@ def _pipelined(client: _Client, commands: Sequence[Command]) -> list[Any]:
 
 
 def _reply_of(cluster: _Client, words: Sequence[bytes | int], node: _Client) -> Any:
+    name, *others = words
+    assert isinstance(name, bytes)
     try:
-        return cluster.execute_command(*words, target_nodes=node)
+        return cluster.execute_command(name.decode(), *others, target_nodes=node)
     except ResponseError as error:
         return error
 

@@ -20,24 +20,18 @@ from tests.conftest import RedisCluster
 from tests.integration.feature_service.repo import SQLITE, write_repo
 
 #: As feature_store.yaml names them. "feast-…" are Feast's own, by the generic path.
-STORES = ["lmdb", "redis", "redis-cluster", "feast-sqlite", "feast-redis"]
+PACKED = ["lmdb", "redis", "redis-cluster"]
+FEAST = ["feast-sqlite", "feast-redis"]
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A store and the views it has room for.
-
-    packed: whether it keeps packed rows, and so promises what packed.store.PackedOnlineStore adds.
-    """
+    """A store and the views it has room for."""
 
     kind: str
     store: PackedOnlineStore | FeastOnlineStore
     views: Mapping[str, FeatureView]
     folder: Path
-
-    @property
-    def packed(self) -> bool:
-        return isinstance(self.store, PackedOnlineStore)
 
 
 def online_yaml(kind: str, request: pytest.FixtureRequest) -> str:
@@ -58,7 +52,7 @@ def online_yaml(kind: str, request: pytest.FixtureRequest) -> str:
     return packed + f"  redis_type: redis_cluster\n  connection_string: {nodes}"
 
 
-@pytest.fixture(scope="session", params=STORES)
+@pytest.fixture(scope="session", params=PACKED + FEAST)
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """The store; tests share it, so each uses keys of its own."""
     folder: Path = tmp_path_factory.mktemp(f"repo-{request.param}")

@@ -167,7 +167,7 @@ def test_named_volumes_and_networks_are_declared_and_used() -> None:
 def test_the_redis_store_differs_from_the_examples_own_only_in_the_online_store() -> None:
     own = yaml.safe_load((ROOT / "examples/flights/feature_repo/feature_store.yaml").read_text())
     redis = yaml.safe_load((DEPLOY / "docker/feature_store.redis.yaml").read_text())
-    assert redis["online_store"]["type"] == "redis"
+    assert redis["online_store"]["type"] == "feature_service.stores.redis.RedisOnlineStore"
     assert {k: v for k, v in redis.items() if k != "online_store"} == {
         k: v for k, v in own.items() if k != "online_store"
     }

@@ -1,0 +1,43 @@
+"""What goes on beside the requests, for as long as the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from feature_service.catalog import Catalog
+from feature_service.domain import ViewKind
+from feature_service.feast_repo import FeastRepo
+from feature_service.packed.store import PackedOnlineStore
+from plumbline.errors import PlumblineError
+
+_log = logging.getLogger("plumbline.features")
+
+
+async def refreshing(repo: FeastRepo, catalog: Catalog, seconds: float) -> None:
+    """Puts changed definitions in force, for as long as the server runs, whatever goes wrong in between."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            if await asyncio.to_thread(repo.changed):
+                await asyncio.to_thread(lambda: catalog.replace(repo.load()))
+        except Exception:  # noqa: BLE001 - the outermost frame of its task, which must outlive any fault
+            _log.exception("cannot read the registry; the definitions read before stay in force")
+
+
+async def sweeping(store: PackedOnlineStore, catalog: Catalog, seconds: float) -> None:
+    """Removes rows past their ttl, for as long as the server runs, whatever goes wrong in between."""
+    while True:
+        await asyncio.sleep(seconds)
+        for view in list(catalog.definitions.views.values()):
+            if view.kind is ViewKind.ON_DEMAND:
+                continue
+            try:
+                now = round(datetime.now(UTC).timestamp() * 1_000_000)
+                removed = await asyncio.to_thread(store.sweep, view, now)
+            except PlumblineError as error:
+                _log.warning("rows of %s past their ttl are not removed: %s", view.name, error)
+                continue
+            if removed:
+                _log.info("removed %d rows of %s past their ttl", removed, view.name)
