@@ -114,6 +114,11 @@ def sdk(store: FeatureStore, question: Question) -> dict[str, Column]:
         features = store.get_feature_service(question.features)
     entities = {**question.entities, **question.request_data}
     reply = store.get_online_features(features, entities, full_feature_names=question.full_names).proto
+    # Feast calls all join keys PRESENT here, null or not.
+    for name, vector in zip(reply.metadata.feature_names.val, reply.results, strict=True):
+        for i, item in enumerate(question.entities.get(name, ())):
+            if item is None:
+                vector.statuses[i] = serving_pb.NULL_VALUE
     return _from_message(reply, question)
 
 
