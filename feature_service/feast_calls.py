@@ -67,12 +67,22 @@ class FeastCalls:
     def __init__(self, catalog: Catalog, online: OnlineRetrieval, push: Push, threads: Threads) -> None:
         self._catalog, self._online, self._push, self._threads = catalog, online, push, threads
 
-    async def read(self, selection: Selection, columns: Mapping[str, Cells], *, full_names: bool) -> Answer:
-        """Feast's get_online_features. Columns that the selection does not need are not looked at."""
+    async def read(
+        self,
+        selection: Selection,
+        columns: Mapping[str, Cells],
+        *,
+        full_names: bool,
+        remaining: float | None = None,
+    ) -> Answer:
+        """Feast's get_online_features. Columns that the selection does not need are not looked at.
+
+        remaining: seconds to the caller's deadline.
+        """
         plan, definitions = self._catalog.plan(selection), self._catalog.definitions
         entities, request_data = _inputs(plan, definitions, columns)
         found = await self._threads.read(
-            lambda: self._online.read(plan, entities, request_data, full_names=full_names)
+            lambda: self._online.read(plan, entities, request_data, full_names=full_names), remaining
         )
         keys = {key.name: key.type for key in plan.join_keys}
         answer = [

@@ -138,10 +138,8 @@ def _vector(column: AnswerColumn) -> GetOnlineFeaturesResponse.FeatureVector:
 
 def _values(column: AnswerColumn) -> list[FeastValue]:
     kind = column.type if column.type is not ValueType.UNSPECIFIED else _kind_of(column.values)
-    if kind.element is ValueType.TIMESTAMP:
-        return [_time_value(cell, kind) for cell in whole_seconds(column.values, kind)]
     try:
-        return to_values(column.values, kind)
+        return to_values(column.values, kind, whole_seconds=True)
     except ValueError as error:
         raise OnDemandFailed(
             f"feature {column.name}: {error}", metadata={"view": "", "feature": column.name}
@@ -155,18 +153,6 @@ def whole_seconds(values: pa.Array, kind: ValueType) -> list[Any]:
     if kind.is_list:
         return [None if row is None else [item // _SECOND for item in row] for row in micros]
     return [None if row is None else row // _SECOND for row in micros]
-
-
-def _time_value(cell: Any, kind: ValueType) -> FeastValue:
-    value = FeastValue()
-    if cell is None:
-        return value
-    if kind.is_list:
-        value.unix_timestamp_list_val.SetInParent()
-        value.unix_timestamp_list_val.val.extend(cell)
-    else:
-        value.unix_timestamp_val = cell
-    return value
 
 
 def _times(column: AnswerColumn, rows: int) -> list[Timestamp]:

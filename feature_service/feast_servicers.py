@@ -42,6 +42,7 @@ class _Reads:
             feast_codec.selection(request),
             feast_codec.columns(request),
             full_names=request.full_feature_names,
+            remaining=context.time_remaining(),
         )
         return feast_codec.online_features(answer, versions=request.include_feature_view_version_metadata)
 

@@ -7,7 +7,7 @@ import logging
 import math
 import socket
 from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
@@ -64,16 +64,18 @@ def _listen(host: str, port: int, variable: str) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind, protocol)
-        # A port whose last connections still fade is free; one that somebody listens on is not.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # Connections that come before the server runs wait for it.
-        listener.listen(1024)
+        with ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
+            # A port whose last connections still fade is free; one that somebody listens on is not.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            # Connections that come before the server runs wait for it.
+            listener.listen(1024)
+            listener.setblocking(False)
+            stack.pop_all()
     except OSError as error:
         raise StartupError(
             f"cannot listen on {host}:{port} for HTTP: {error.strerror}. "
             f"Set {variable} to a free port, or to none."
         ) from error
-    listener.setblocking(False)
     return listener

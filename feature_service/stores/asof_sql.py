@@ -139,8 +139,8 @@ def micros(expression: str, sql_type: str) -> str:
 
 
 def is_time(sql_type: str) -> bool:
-    """Whether a DuckDB type is a timestamp or a date."""
-    return sql_type.startswith("TIMESTAMP") or sql_type == "DATE"
+    """Whether a DuckDB type is a timestamp or a date; a list of them is neither."""
+    return (sql_type.startswith("TIMESTAMP") and not sql_type.endswith("]")) or sql_type == "DATE"
 
 
 def typed(expression: str, sql_type: str, wanted: ValueType, column: str) -> str:

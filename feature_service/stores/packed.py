@@ -253,7 +253,7 @@ class PackedStore(OnlineStore):
     ) -> list[_Asked]:
         asked = []
         for table, features in grouped_refs:
-            entities, places, rows = utils._get_unique_entities(table, join_key_values, join_keys)
+            entities, places, rows = _unique_entities(table, join_key_values, join_keys)
             keys = [_key(config, key) for key in utils._get_entity_key_protos(entities)]
             asked.append(_Asked(table, self._table(config, table), features, keys, places, rows))
         return asked
@@ -317,6 +317,33 @@ class PackedStore(OnlineStore):
                     event_timestamps=[stamps[i] for i in order],
                 )
             )
+
+
+def _unique_entities(
+    table: Any, join_key_values: dict[str, Any], join_keys: dict[str, str]
+) -> tuple[Sequence[Any], Sequence[Sequence[int]], int]:
+    """The distinct keys of a view, the rows each is at, and the number of rows.
+
+    Feast's own function does not bear a null in a key; nothing is stored under one.
+    """
+    columns = utils._get_table_entity_values(table, join_keys, join_key_values).values()
+    nulls = {i for column in columns for i, value in enumerate(column) if _is_null(value)}
+    if not nulls:
+        found: tuple[Sequence[Any], Sequence[Sequence[int]], int] = utils._get_unique_entities(
+            table, join_key_values, join_keys
+        )
+        return found
+    rows = max(len(column) for column in columns)
+    kept = [i for i in range(rows) if i not in nulls]
+    if not kept:
+        return (), (), rows
+    whole = {name: [values[i] for i in kept] for name, values in join_key_values.items()}
+    entities, places, _ = utils._get_unique_entities(table, whole, join_keys)
+    return entities, [[kept[place] for place in group] for group in places], rows
+
+
+def _is_null(value: FeastValue) -> bool:
+    return value.WhichOneof("val") in (None, "null_val")
 
 
 def _key(config: RepoConfig, entity_key: EntityKey) -> bytes:

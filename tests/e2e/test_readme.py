@@ -38,6 +38,7 @@ def local(text: str, stack: Stack) -> str:
     """The README's default ports, replaced by those of the tests' stack."""
     defaults = {
         "7410": "PLUMBLINE_FEATURES_PORT",
+        "7412": "PLUMBLINE_FEATURES_HTTP_PORT",
         "7420": "PLUMBLINE_REGISTRY_PORT",
         "7430": "PLUMBLINE_SERVING_PORT",
         "7431": "PLUMBLINE_SERVING_HTTP_PORT",

@@ -57,7 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     apply(repo)
     http_port = _free_port()
     limits = {"max_entities": 100, "max_push_rows": 50, "temp_dir": tmp_path_factory.mktemp("scratch")}
-    limits |= {"http_port": http_port, "max_message_bytes": 1 << 20}
+    limits |= {"http_port": http_port, "max_message_bytes": 1 << 22}
     with (
         running_server(settings_for(repo, **limits), build) as address,
         FeatureClient(address) as client,

@@ -96,20 +96,30 @@ def http(server: Running, question: Question) -> dict[str, Column]:
 
 def remote(server: Running, question: Question) -> dict[str, Column]:
     """Feast's SDK, its online store the remote one: it drops the times of rows, and bytes stay base64."""
-    store = remote_store(server)
+    answer = sdk(remote_store(server), question)
+    return {
+        name: Column(
+            [_decoded(item) for item in column.values] if name.startswith("bytes") else column.values,
+            column.statuses,
+            None,
+        )
+        for name, column in answer.items()
+    }
+
+
+def sdk(store: FeatureStore, question: Question) -> dict[str, Column]:
+    """Feast's SDK with the online store it is configured with."""
     features: Any = list(question.features)
     if isinstance(question.features, str):
         features = store.get_feature_service(question.features)
     entities = {**question.entities, **question.request_data}
     reply = store.get_online_features(features, entities, full_feature_names=question.full_names).proto
-    answer = {}
+    # Feast calls all join keys PRESENT here, null or not.
     for name, vector in zip(reply.metadata.feature_names.val, reply.results, strict=True):
-        values = [value(item) for item in vector.values]
-        if name.startswith("bytes"):
-            values = [_decoded(item) for item in values]
-        statuses = [serving_pb.FieldStatus.Name(status) for status in vector.statuses]
-        answer[name] = Column(values, statuses, None)
-    return _features_only(answer, question)
+        for i, item in enumerate(question.entities.get(name, ())):
+            if item is None:
+                vector.statuses[i] = serving_pb.NULL_VALUE
+    return _from_message(reply, question)
 
 
 def remote_store(server: Running) -> FeatureStore:
@@ -186,6 +196,7 @@ def _from_message(reply: serving_pb.GetOnlineFeaturesResponse, question: Questio
     answer = {}
     for name, vector in zip(reply.metadata.feature_names.val, reply.results, strict=True):
         times = [stamp.ToDatetime(UTC) for stamp in vector.event_timestamps]
+        times = times or [EPOCH] * len(vector.values)
         answer[name] = Column(
             [value(item) for item in vector.values],
             [serving_pb.FieldStatus.Name(status) for status in vector.statuses],

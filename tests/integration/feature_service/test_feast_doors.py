@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import urllib.request
+from typing import Any
+
 import pytest
 from feast.protos.feast.serving import ServingService_pb2 as serving_pb
 from feast.protos.feast.serving.GrpcServer_pb2_grpc import GrpcFeatureServerStub
 from feast.protos.feast.serving.ServingService_pb2_grpc import ServingServiceStub
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from tests.integration.feature_service.conftest import Running
 from tests.integration.feature_service.doors import (
@@ -146,3 +151,18 @@ def test_the_versions_of_views_are_told_when_asked_for(server: Running) -> None:
 def test_serving_info_names_the_version_of_feast(server: Running) -> None:
     info = ServingServiceStub(server.channel).GetFeastServingInfo(serving_pb.GetFeastServingInfoRequest())
     assert info.version.startswith("0.67")
+
+
+@pytest.mark.parametrize("name", ["GrpcFeatureServer", "feast.serving.ServingService"])
+def test_feasts_services_are_found_by_health_and_reflection(server: Running, name: str) -> None:
+    health: Any = health_pb2_grpc.HealthStub(server.channel)
+    reply = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+    assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    found = ProtoReflectionDescriptorDatabase(server.channel)
+    assert name in found.get_services()
+    assert found.FindFileContainingSymbol(name).service[-1].name == name.rpartition(".")[2]
+
+
+def test_health_is_told_over_http(server: Running) -> None:
+    with urllib.request.urlopen(server.http + "/health", timeout=5) as reply:
+        assert (reply.status, reply.read()) == (200, b"")

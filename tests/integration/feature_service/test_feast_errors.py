@@ -148,9 +148,9 @@ def test_a_body_that_is_none_is_refused_as_feasts_server_does(
 
 
 def test_a_body_larger_than_a_message_may_be_is_refused(server: Running) -> None:
-    status, reply = post(server.http + "/push", b'{"df": "' + b"x" * (1 << 20) + b'"}')
+    status, reply = post(server.http + "/push", b'{"df": "' + b"x" * (1 << 22) + b'"}')
     assert status == 413
-    assert "1048576 bytes" in str(FeastError.from_error_detail(reply))
+    assert "4194304 bytes" in str(FeastError.from_error_detail(reply))
 
 
 def test_a_form_of_a_web_page_is_no_request(server: Running) -> None:
