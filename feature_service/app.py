@@ -14,9 +14,9 @@ from pathlib import Path
 
 from feature_service.catalog import Catalog
 from feature_service.checkpoints import Checkpoints, NotedLog
+from feature_service.domain import ViewKind
 from feature_service.feast_calls import FeastCalls
 from feature_service.feast_on_demand import FeastOnDemandViews
-from feature_service.feast_online import FeastOnlineStore
 from feature_service.feast_repo import FeastRepo, load_config
 from feature_service.feast_servicers import feast_services
 from feature_service.history import HistoricalJoin
@@ -24,7 +24,8 @@ from feature_service.hot import HotPlan
 from feature_service.http import FeastHttp
 from feature_service.materialize import Materialization
 from feature_service.online import Limits, OnlineReads
-from feature_service.ports import RowStore
+from feature_service.online_stores import OpenedStore, open_online_store
+from feature_service.packed.store import PackedOnlineStore
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
 from feature_service.sampling import EntitySampling
@@ -33,6 +34,8 @@ from feature_service.settings import FeatureSettings
 from feature_service.stores.asof_join import JoinLimits
 from feature_service.stores.newest import ParquetEntityKeys, ParquetNewestRows
 from feature_service.threads import Threads
+from plumbline.errors import PlumblineError
+from plumbline.features.errors import StoreUnavailable
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,
 )
@@ -52,10 +55,10 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     _prepare(settings.temp_dir)
     repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
     catalog = await asyncio.to_thread(lambda: Catalog(repo.load(), HotPlan.of))
-    store = await asyncio.to_thread(
-        lambda: FeastOnlineStore(repo.config, timeout=settings.store_timeout_seconds)
-    )
-    checkpoints = Checkpoints(repo.config.project, None)
+    store = await asyncio.to_thread(_open_store, repo, settings)
+    # Packed rows are read as they are; any other store through its columns.
+    packed = store if isinstance(store, PackedOnlineStore) else None
+    checkpoints = Checkpoints(repo.config.project, packed.rows if packed else None)
     on_demand = FeastOnDemandViews()
     limits = JoinLimits(
         settings.join_memory, settings.join_threads, str(settings.temp_dir) if settings.temp_dir else None
@@ -87,9 +90,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         now=now,
     )
     threads = Threads(pool, writers, settings.store_timeout_seconds, store.address)
-    # Packed rows are read as they are; any other store through its columns.
-    rows: RowStore | None = getattr(store, "rows", None)
-    reads = OnlineReads(catalog, online, rows, threads, Limits(settings.max_entities))
+    reads = OnlineReads(catalog, online, packed, threads, Limits(settings.max_entities))
     servicer = FeatureServicer(
         catalog,
         reads,
@@ -105,7 +106,9 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     http = FeastHttp(
         feast, catalog, make_materialization, telemetry.metrics, max_bytes=settings.max_message_bytes
     )
-    refresh = asyncio.create_task(_refresh(repo, catalog, settings.refresh_seconds))
+    tasks = [asyncio.create_task(_refresh(repo, catalog, settings.refresh_seconds))]
+    if packed and settings.sweep_seconds and settings.replay_time is None:
+        tasks.append(asyncio.create_task(_sweep(packed, catalog, settings.sweep_seconds)))
     try:
         async with AsyncExitStack() as stack:
             if settings.http_port is not None:
@@ -122,12 +125,23 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
                 *feast_services(feast),
             ]
     finally:
-        refresh.cancel()
-        with suppress(asyncio.CancelledError):
-            await refresh
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         # A read that still waits for a store that is away must not keep the process.
         pool.shutdown(wait=False, cancel_futures=True)
         writers.shutdown(wait=True)
+        if packed:
+            packed.close()
+
+
+def _open_store(repo: FeastRepo, settings: FeatureSettings) -> OpenedStore:
+    replaying = settings.replay_time is not None
+    try:
+        return open_online_store(repo.config, timeout=settings.store_timeout_seconds, keep_expired=replaying)
+    except StoreUnavailable as error:
+        raise StartupError(str(error)) from error
 
 
 def _prepare(temp_dir: Path | None) -> None:
@@ -160,3 +174,20 @@ async def _refresh(repo: FeastRepo, catalog: Catalog, seconds: float) -> None:
                 await asyncio.to_thread(lambda: catalog.replace(repo.load()))
         except Exception:  # noqa: BLE001 - the outermost frame of its task, which must outlive any fault
             _log.exception("cannot read the registry; the definitions read before stay in force")
+
+
+async def _sweep(store: PackedOnlineStore, catalog: Catalog, seconds: float) -> None:
+    """Removes rows past their ttl, for as long as the server runs, whatever goes wrong in between."""
+    while True:
+        await asyncio.sleep(seconds)
+        for view in list(catalog.definitions.views.values()):
+            if view.kind is ViewKind.ON_DEMAND:
+                continue
+            try:
+                now = round(datetime.now(UTC).timestamp() * 1_000_000)
+                removed = await asyncio.to_thread(store.sweep, view, now)
+            except PlumblineError as error:
+                _log.warning("rows of %s past their ttl are not removed: %s", view.name, error)
+                continue
+            if removed:
+                _log.info("removed %d rows of %s past their ttl", removed, view.name)

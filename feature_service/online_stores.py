@@ -9,10 +9,10 @@ from feature_service.feast_online import FeastOnlineStore
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.stores.packed import PackedStore
 
+OpenedStore = PackedOnlineStore | FeastOnlineStore
 
-def open_online_store(
-    config: RepoConfig, *, timeout: float, keep_expired: bool = False
-) -> PackedOnlineStore | FeastOnlineStore:
+
+def open_online_store(config: RepoConfig, *, timeout: float, keep_expired: bool = False) -> OpenedStore:
     """timeout: seconds to wait for a store on the network. keep_expired: no row is dropped for its age.
 
     Raises StoreUnavailable when an embedded store cannot be opened; one on the network may be away.

@@ -54,6 +54,12 @@ class FeatureSettings(ServerSettings):
     store_timeout_seconds: float = Field(
         2.0, gt=0, description="How long an online read waits for the store."
     )
+    sweep_seconds: float | None = Field(
+        3600.0,
+        gt=0,
+        description="How often rows past their ttl are removed from an embedded online store; none: never. "
+        "Off while replaying.",
+    )
     refresh_seconds: float = Field(2.0, gt=0, description="How often the registry is looked at for changes.")
     replay_time: AwareDatetime | None = Field(
         None,

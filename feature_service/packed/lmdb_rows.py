@@ -63,8 +63,8 @@ class LmdbRows:
         self._map_size = map_size
         self._pid = os.getpid()
         self._sync = sync
-        self._env = _open(self._path, map_size, sync, self.address)
-        self._closed = False
+        self._forked = threading.RLock()
+        self._env: lmdb.Environment | None = _open(self._path, map_size, sync, self.address)
 
     def get(self, reads: RowReads) -> list[list[bytes | None]]:
         """See ports.RowStore."""
@@ -120,8 +120,8 @@ class LmdbRows:
 
     def close(self) -> None:
         """See ports.RowStore."""
-        if not self._closed:
-            self._closed = True
+        if self._env is not None:
+            self._env = None
             _release(self._path, self._pid)
 
     def _remove(self, view: bytes, before: int | None) -> int:
@@ -187,14 +187,19 @@ class LmdbRows:
             raise self._failed(error) from error
 
     def _environment(self) -> lmdb.Environment:
+        env = self._env
+        if env is None:
+            raise StoreUnavailable(
+                f"the online store {self.address} was closed", metadata={"store": self.address}
+            )
         if self._pid != os.getpid():
             # A forked child: what it inherited belongs to its parent.
-            with _opening:
-                stale = self._pid != os.getpid()
-                self._pid = os.getpid()
-            if stale:
-                self._env = _open(self._path, self._map_size, self._sync, self.address)
-        return self._env
+            with self._forked:
+                if self._pid != os.getpid():
+                    self._env = _open(self._path, self._map_size, self._sync, self.address)
+                    self._pid = os.getpid()
+                return self._environment()
+        return env
 
     def _failed(self, error: lmdb.Error) -> StorageFull | StoreUnavailable:
         metadata = {"store": self.address}
@@ -202,7 +207,7 @@ class LmdbRows:
         if isinstance(error, lmdb.MapFullError):
             return StorageFull(
                 f"the online store {self.address} has reached its map_size of "
-                f"{self._env.info()['map_size']:,} bytes; set a greater online_store.map_size in "
+                f"{self._map_size:,} bytes; set a greater online_store.map_size in "
                 "feature_store.yaml and start the programs that use it again",
                 metadata=metadata,
             )
@@ -265,5 +270,5 @@ def _release(path: str, pid: int) -> None:
             return
         shared.users -= 1
         if not shared.users:
+            # Not closed here: a transaction of another thread may still run, and the last one closes it.
             del _opened[pid, path]
-            shared.env.close()
