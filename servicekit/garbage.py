@@ -12,9 +12,9 @@ _YOUNG = 10_000
 def settle() -> None:
     """Takes what the start left behind (modules, definitions, connections) out of the collector's sight.
 
-    Called once the server is ready. Libraries such as Feast leave a million objects; to go through them all, as
-    a full collection does now and then, stops every call for 100 ms and more. They are reachable for as long as
-    the process lives anyway.
+    Called once the server is ready. Libraries such as Feast leave a million objects; to go through them all,
+    as a full collection does now and then, stops every call for 100 ms and more. They are reachable for as
+    long as the process lives anyway.
     """
     gc.collect()
     gc.freeze()
