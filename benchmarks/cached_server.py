@@ -2,8 +2,8 @@
 
     python -m benchmarks.cached_server FILE
 
-It parses no request, logs nothing, counts nothing and has no health service: what is left is the runtime's own
-cost of a call with such a reply. Prints its port.
+It parses no request, logs nothing, counts nothing and has no health service: what is left is the runtime's
+own cost of a call with such a reply. Prints its port.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ async def serve(reply: bytes) -> None:
     async def answer(request: bytes, context: Any) -> bytes:
         return reply
 
-    handler = grpc.unary_unary_rpc_method_handler(answer)
+    handler: Any = grpc.unary_unary_rpc_method_handler(answer)
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     server.add_registered_method_handlers("Cached", {"Get": handler})
     port = server.add_insecure_port("127.0.0.1:0")

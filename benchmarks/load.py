@@ -1,8 +1,8 @@
 """A closed-loop gRPC load generator, in a process of its own: python -m benchmarks.load
 
-Jobs come as JSON lines on stdin, results go out as JSON lines on stdout. Each of `clients` has a connection of
-its own and sends its next request when the answer to the last has arrived; requests are bytes made before, and
-replies are not parsed, so that the client costs the same whoever answers.
+Jobs come as JSON lines on stdin, results go out as JSON lines on stdout. Each of `clients` has a connection
+of its own and sends its next request when the answer to the last has arrived; requests are bytes made before,
+and replies are not parsed, so that the client costs the same whoever answers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Online reads: `make bench-online`, QUICK=1 for a minute; `make bench-online-soak` for the soak alone.
 
-50 double features in 5 views, 10,000 entities. Contenders: feature_service on LMDB and on packed Redis, `feast
-listen` on Redis (its own environment, its own write), and a bare grpc.aio server that answers a cached reply. The
-clients are one other process, the same for all: grpc.aio, a connection each, requests made before, replies not
-parsed. What it costs is shown, since it shares the machine's cores with the server.
+50 double features in 5 views, 10,000 entities. Contenders: feature_service on LMDB and on packed Redis,
+`feast listen` on Redis (its own environment, its own write), and a bare grpc.aio server that answers a cached
+reply. The clients are one other process, the same for all: grpc.aio, a connection each, requests made before,
+replies not parsed. What it costs is shown, since it shares the machine's cores with the server.
 """
 
 from __future__ import annotations
@@ -91,9 +91,8 @@ class Bench:
     def shown(self, case: str, name: str) -> list[Row]:
         """The measurements of one contender, for the table."""
         rows = [self.samples.row(case, f"{name} rps", better="higher")]
-        for metric in ("p50 ms", "p99 ms", "longest ms", "server µs", "client µs"):
-            rows.append(self.samples.row(case, f"{name} {metric}", better="lower"))
-        return rows
+        metrics = ("p50 ms", "p99 ms", "longest ms", "server µs", "client µs")
+        return rows + [self.samples.row(case, f"{name} {metric}", better="lower") for metric in metrics]
 
 
 def main() -> None:

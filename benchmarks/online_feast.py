@@ -2,13 +2,14 @@
 
     python online_feast.py REPO REQUESTS SIZES
 
-Applies the repository, writes its Parquet files online through Feast's own write, and writes for each number of
-entities the requests that `feast listen` understands, as bytes, to REQUESTS.N.
+Applies the repository, writes its Parquet files online through Feast's own write, and writes for each number
+of entities the requests that `feast listen` understands, as bytes, to REQUESTS.N.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -24,6 +25,8 @@ from feast.repo_operations import apply_total
 def main(repo: Path, requests: str, sizes: dict[str, list[list[int]]]) -> None:
     """sizes: by number of entities, the ids of each request."""
     warnings.filterwarnings("ignore")
+    os.chdir(repo)
+    sys.path.insert(0, str(repo))
     apply_total(load_repo_config(repo, repo / "feature_store.yaml"), repo, True)
     store = FeatureStore(repo_path=str(repo))
     for view in store.list_feature_views():

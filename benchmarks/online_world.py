@@ -31,6 +31,7 @@ from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 
 ENTITIES, VIEWS, FEATURES, WIDE = 10_000, 5, 10, 50
 _REQUESTS = 1_000
+_METHOD = "/plumbline.features.v1.FeatureRetrievalService/GetOnlineFeatures"
 
 _DEFINITIONS = """\
 from datetime import timedelta
@@ -188,11 +189,7 @@ def our_server(folder: Path, online: str, *, workers: int = 1, wide: bool = Fals
         with FeatureClient(address) as client:
             for _ in client.materialize():
                 pass
-        yield Server(
-            address,
-            "/plumbline.features.v1.FeatureRetrievalService/GetOnlineFeatures",
-            (pid, *_children(pid)),
-        )
+        yield Server(address, _METHOD, (pid, *_children(pid)))
 
 
 @contextmanager
