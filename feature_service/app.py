@@ -57,8 +57,8 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     catalog = await asyncio.to_thread(lambda: Catalog(repo.load(), HotPlan.of))
     store = await asyncio.to_thread(_open_store, repo, settings)
     # Packed rows are read as they are; any other store through its columns.
-    rows = store.rows if isinstance(store, PackedOnlineStore) else None
-    checkpoints = Checkpoints(repo.config.project, rows)
+    packed = store if isinstance(store, PackedOnlineStore) else None
+    checkpoints = Checkpoints(repo.config.project, packed.rows if packed else None)
     on_demand = FeastOnDemandViews()
     limits = JoinLimits(
         settings.join_memory, settings.join_threads, str(settings.temp_dir) if settings.temp_dir else None
@@ -94,7 +94,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         now=now,
     )
     threads = Threads(pool, writers, settings.store_timeout_seconds, store.address)
-    reads = OnlineReads(catalog, online, rows, threads, Limits(settings.max_entities))
+    reads = OnlineReads(catalog, online, packed, threads, Limits(settings.max_entities))
     servicer = FeatureServicer(
         catalog,
         reads,
@@ -116,8 +116,8 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         slow=settings.slow_call_seconds,
     )
     tasks = [asyncio.create_task(refreshing(repo, catalog, settings.refresh_seconds))]
-    if isinstance(store, PackedOnlineStore) and settings.sweep_seconds and settings.replay_time is None:
-        tasks.append(asyncio.create_task(sweeping(store, catalog, settings.sweep_seconds)))
+    if packed and settings.sweep_seconds and settings.replay_time is None:
+        tasks.append(asyncio.create_task(sweeping(packed, catalog, settings.sweep_seconds)))
     try:
         async with AsyncExitStack() as stack:
             if settings.http_port is not None:
@@ -143,8 +143,8 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         writers.shutdown(wait=True)
         if spark is not None:
             await asyncio.to_thread(spark.close)
-        if isinstance(store, PackedOnlineStore):
-            store.close()
+        if packed:
+            packed.close()
 
 
 def _open_store(repo: FeastRepo, settings: FeatureSettings) -> OpenedStore:

@@ -1,14 +1,14 @@
 """Online reads, from request message to reply bytes.
 
 A selection that packed rows answer is served from its hot plan: its join keys become the store's keys, the
-rows found become the reply. What that path does not take (on-demand views, other stores, rows of an older
-schema) goes through Arrow, with the same replies.
+rows found become the reply. What that path does not take (on-demand views, other stores) goes through Arrow,
+with the same replies.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from feature_service.catalog import Catalog
 from feature_service.domain import ReadPlan
 from feature_service.hot import Fills, HotPlan, Moment
 from feature_service.matrix import check_numeric, matrix_reply
+from feature_service.packed.keys import KeyColumn
+from feature_service.packed.store import PackedOnlineStore
 from feature_service.packed.variable import CorruptRow
 from feature_service.planning import matrix_names, output_names
 from feature_service.ports import RowReads, RowStore
@@ -34,25 +36,25 @@ Encode = Callable[[HotPlan, FoundRows | None, int, Moment, Fills], bytes]
 
 @dataclass(frozen=True)
 class Limits:
-    """entities: in one request. inline: keys that are looked up in an embedded store on the event loop; more
-    are a thread's work, or other calls would wait for them."""
+    """entities: in one request. inline: keys that are looked up in an embedded store, and rows that are
+    made a reply, on the event loop; more are a thread's work, or other calls would wait for them."""
 
     entities: int
     inline: int = 2_000
 
 
 class OnlineReads:
-    """The two reads. rows: the packed rows under the store, None when it is of another kind."""
+    """The two reads. packed: the store, None when it is of another kind."""
 
     def __init__(
         self,
         catalog: Catalog,
         retrieval: OnlineRetrieval,
-        rows: RowStore | None,
+        packed: PackedOnlineStore | None,
         threads: Threads,
         limits: Limits,
     ) -> None:
-        self._catalog, self._retrieval, self._rows = catalog, retrieval, rows
+        self._catalog, self._retrieval, self._packed = catalog, retrieval, packed
         self._threads, self._limits = threads, limits
 
     async def features(self, request: pb.GetOnlineFeaturesRequest, remaining: float | None) -> bytes:
@@ -60,10 +62,11 @@ class OnlineReads:
 
         Raises what OnlineRetrieval and Catalog.plan raise.
         """
-        plan, hot = self._plan(request)
-        if hot is not None:
+        plan, hot = self._catalog.hot(codec.selection(request.selection), request.expected_definition_digest)
+        if hot is not None and self._packed is not None:
             full = request.full_feature_names
-            reply = await self._hot(
+            return await self._hot(
+                self._packed,
                 hot,
                 request,
                 remaining,
@@ -72,89 +75,88 @@ class OnlineReads:
                     found, rows, at, full_names=full, fills=fills
                 ),
             )
-            if reply is not None:
-                return reply
         found = await self._through_arrow(plan, request, codec.read_options(request), remaining)
         return codec.online_features(found).SerializeToString()
 
     async def matrix(self, request: pb.GetFeatureMatrixRequest, remaining: float | None) -> bytes:
         """GetFeatureMatrixResponse. Raises as `features`; InvalidField for a feature that is no number."""
-        plan, hot = self._plan(request)
+        plan, hot = self._catalog.hot(codec.selection(request.selection), request.expected_definition_digest)
         dtype: npt.DTypeLike = codec.matrix_dtype(request)
         check_numeric(plan)
-        if hot is not None:
-            reply = await self._hot(
+        if hot is not None and self._packed is not None:
+            return await self._hot(
+                self._packed,
                 hot,
                 request,
                 remaining,
                 lambda: matrix_names(plan),
                 lambda plan, found, rows, at, fills: plan.matrix(found, rows, at, dtype=dtype, fills=fills),
             )
-            if reply is not None:
-                return reply
         options = replace(codec.matrix_options(request), names=matrix_names(plan))
         found = await self._through_arrow(plan, request, options, remaining)
         return matrix_reply(plan, found, dtype)
 
-    def _plan(self, request: Request) -> tuple[ReadPlan, HotPlan | None]:
-        plan, hot = self._catalog.hot(codec.selection(request.selection), request.expected_definition_digest)
-        return plan, hot if self._rows is not None else None
-
     async def _hot(
         self,
+        packed: PackedOnlineStore,
         hot: HotPlan,
         request: Request,
         remaining: float | None,
         names: Callable[[], Sequence[str]],
         encode: Encode,
-    ) -> bytes | None:
-        """None when the rows found are not for this path."""
-        prepared = hot.prepared
-        plain = (
-            None
-            if request.request_data
-            else plain_keys(request.entities, prepared.join_keys, self._limits.entities)
-        )
-        if plain is not None:
-            rows, columns = plain
-        else:
-            entities, request_data = codec.table(request.entities), codec.table(request.request_data)
-            rows, arrays = self._retrieval.keys(hot.plan, entities, request_data)
-            columns = {key.column: array for key, array in arrays.items()}
+    ) -> bytes:
+        rows, columns = self._keys(hot, request)
         max_age = codec.max_age(request)
         fills: Fills = {}
         if request.defaults:
             fills = default_values(hot.plan, names(), codec.table(request.defaults))
-        lookups = prepared.lookups(columns)
+        lookups = hot.prepared.lookups(columns)
         at = Moment(self._retrieval.now(), max_age)
+
+        def repaired(found: FoundRows) -> bytes:
+            layouts = hot.prepared.layouts
+            readable = [
+                packed.schemas.repaired(prefix, layout, view)
+                for (prefix, _), layout, view in zip(lookups, layouts, found, strict=True)
+            ]
+            return encode(hot, readable, rows, at, fills)
+
         try:
-            return await self._look_up(
-                lookups, rows, remaining, lambda found: encode(hot, found, rows, at, fills)
-            )
+            found = await self._found(packed.rows, lookups, rows, remaining)
+            try:
+                if rows * len(lookups) > self._limits.inline:
+                    return await self._threads.read(lambda: encode(hot, found, rows, at, fills), remaining)
+                return encode(hot, found, rows, at, fills)
+            except (OtherLayout, CorruptRow):
+                # Rows of another schema; to know it, the store may have to be asked.
+                return await self._threads.read(lambda: repaired(found), remaining)
         except StoreUnavailable:
             if not request.allow_partial:
                 raise
             return encode(hot, None, rows, at, fills)
-        except (OtherLayout, CorruptRow):
-            return None
 
-    async def _look_up(
-        self, lookups: RowReads, rows: int, remaining: float | None, then: Callable[[FoundRows], bytes]
-    ) -> bytes:
-        store = self._rows
-        assert store is not None
-        many = rows * len(lookups) > self._limits.inline
+    def _keys(self, hot: HotPlan, request: Request) -> tuple[int, Mapping[str, KeyColumn]]:
+        if not request.request_data:
+            plain = plain_keys(request.entities, hot.prepared.join_keys, self._limits.entities)
+            if plain is not None:
+                return plain
+        entities, request_data = codec.table(request.entities), codec.table(request.request_data)
+        rows, arrays = self._retrieval.keys(hot.plan, entities, request_data)
+        return rows, {key.column: array for key, array in arrays.items()}
+
+    async def _found(
+        self, store: RowStore, lookups: RowReads, rows: int, remaining: float | None
+    ) -> FoundRows:
         if store.local:
-            if many:
-                return await self._threads.read(lambda: then(store.get(lookups)), remaining)
-            return then(store.get(lookups))
+            if rows * len(lookups) <= self._limits.inline:
+                return store.get(lookups)
+            return await self._threads.read(lambda: store.get(lookups), remaining)
         budget = self._threads.budget(remaining)
         try:
             async with asyncio.timeout(budget):
-                found = await store.get_async(lookups)
+                return await store.get_async(lookups)
         except TimeoutError as error:
             raise self._threads.late(budget) from error
-        return await self._threads.read(lambda: then(found), remaining) if many else then(found)
 
     async def _through_arrow(
         self, plan: ReadPlan, request: Request, options: ReadOptions, remaining: float | None

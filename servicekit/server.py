@@ -20,6 +20,7 @@ from prometheus_client import start_http_server
 from pydantic import ValidationError
 
 from plumbline.errors import PlumblineError
+from servicekit.garbage import settle
 from servicekit.instrumentation import InstrumentedServer, LogPolicy
 from servicekit.logs import configure_logging
 from servicekit.settings import ServerSettings, print_settings_error
@@ -152,6 +153,7 @@ async def _serve(name: str, settings: SettingsT, build: Build[SettingsT], teleme
     async with build(settings, telemetry) as services:
         server = GrpcServer(settings, services, telemetry)
         port = await server.start()
+        settle()
         metrics = _start_metrics(settings, telemetry)
         _log.info("%s listens on %s:%d", name, settings.host, port)
         await stop.wait()

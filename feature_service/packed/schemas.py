@@ -69,10 +69,12 @@ class Schemas:
             for cell in layout.variables:
                 found.column(cell.bit)
         except CorruptRow:
-            return self._repaired(view, layout, filled)
+            return layout.decode(self.repaired(view, layout, filled))
         return found
 
-    def _repaired(self, view: bytes, layout: RowLayout, rows: list[bytes]) -> Rows:
+    def repaired(self, view: bytes, layout: RowLayout, found: Sequence[bytes | None]) -> list[bytes]:
+        """As `normal`, as bytes."""
+        rows = [layout.blank if row is None else row for row in found]
         by_head: dict[bytes, list[int]] = {}
         for i, row in enumerate(rows):
             by_head.setdefault(row[:EVENT_AT], []).append(i)
@@ -81,7 +83,7 @@ class Schemas:
             part = [rows[i] for i in chosen]
             for i, row in zip(chosen, self._converted(view, written, layout, part), strict=True):
                 rows[i] = row
-        return layout.decode(rows)
+        return rows
 
     def _converted(
         self, view: bytes, written: RowLayout | None, layout: RowLayout, rows: Sequence[bytes]

@@ -23,8 +23,9 @@ from feature_service.hot import HotPlan
 from feature_service.online import Limits, OnlineReads
 from feature_service.packed.keys import EntityKeys, view_prefix
 from feature_service.packed.layout import RowLayout
+from feature_service.packed.store import PackedOnlineStore
 from feature_service.planning import Definitions
-from feature_service.ports import NOT_STORED, NewRows, RowReads, StoredRows
+from feature_service.ports import NOT_STORED, RowReads
 from feature_service.retrieval import OnlineRetrieval
 from feature_service.threads import Threads
 from plumbline import columns
@@ -58,6 +59,7 @@ class MemoryRows:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
+        self.notes: dict[str, bytes] = {}
 
     def get(self, reads: RowReads) -> list[list[bytes | None]]:
         if self.away:
@@ -69,27 +71,11 @@ class MemoryRows:
             await asyncio.Event().wait()
         return self.get(reads)
 
+    def note(self, name: str) -> bytes | None:
+        return self.notes.get(name)
+
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"a read does not ask for {name}")
-
-
-class Decoded:
-    """An OnlineStore that decodes the same rows into Arrow, column by column."""
-
-    def __init__(self, rows: MemoryRows) -> None:
-        self._rows = rows
-
-    def read(self, view: FeatureView, features: Sequence[Field], keys: Sequence[pa.Array]) -> StoredRows:
-        layout = RowLayout(view.features)
-        wanted = EntityKeys(view.join_keys).encode(list(keys))
-        (found,) = self._rows.get([(view_prefix(view.project, view.name), wanted)])
-        rows = layout.decode([layout.blank if row is None else row for row in found])
-        index = [item.name for item in view.features]
-        values = tuple(rows.column(index.index(item.name)) for item in features)
-        return StoredRows(rows.event_micros, values)
-
-    def write(self, view: FeatureView, rows: NewRows) -> int:
-        raise AssertionError("a read does not write")
 
 
 class NoOnDemand:
@@ -113,10 +99,11 @@ class World:
         service = FeatureService("p", "s", tuple(projections))
         named = definitions(views, [service])
         self.definitions: Definitions = named
-        retrieval = OnlineRetrieval(Decoded(self.rows), NoOnDemand(), max_entities=50, now=lambda: NOW)
+        store = PackedOnlineStore(self.rows)
+        retrieval = OnlineRetrieval(store, NoOnDemand(), max_entities=50, now=lambda: NOW)
         threads = Threads(pool, pool, 0.2, "memory")
         self.catalog = Catalog(named, HotPlan.of)
-        self.hot = OnlineReads(self.catalog, retrieval, self.rows, threads, Limits(50))
+        self.hot = OnlineReads(self.catalog, retrieval, store, threads, Limits(50))
         self.arrow = OnlineReads(self.catalog, retrieval, None, threads, Limits(50))
 
     def store(self, view: FeatureView, key: int, event: int, values: Sequence[Any]) -> None:
@@ -282,17 +269,22 @@ def test_a_store_that_hangs_is_given_up_before_the_callers_deadline(pool: Any) -
     asyncio.run(main())
 
 
-def test_rows_of_another_schema_are_left_to_the_path_that_knows_them(pool: Any) -> None:
-    it = doubles({1: 0}, pool)
-    (key,) = it.rows.rows
-    it.rows.rows[key] = it.rows.rows[key][:8] + b"12345678" + it.rows.rows[key][16:]
-
-    async def main() -> None:
-        # Its decoder knows no other schema either; what counts is that it was asked.
-        with pytest.raises(ValueError, match="other columns"):
-            await it.hot.features(ask([1]), None)
-
-    asyncio.run(main())
+def test_rows_of_another_schema_are_read_by_theirs(pool: Any) -> None:
+    """v has lost f1 and got f2 since some of its rows were written."""
+    old = view("v", [ValueType.DOUBLE, ValueType.INT64], None)
+    new = replace(old, features=(Field("f0", ValueType.DOUBLE), Field("f2", ValueType.INT32)))
+    written = RowLayout(old.features)
+    for known in (False, True):
+        it = World([new], [Projection("v", "v", new.features)], pool)
+        it.store(old, 1, NOW_MICROS, [1.5, 1])
+        it.store(new, 2, NOW_MICROS, [2.5, 2])
+        if known:
+            name = f"schema/{view_prefix('p', 'v').hex()}/{written.digest.hex()}"
+            it.rows.notes[name] = written.describe()
+        packed, arrow = it.both(ask([1, 2]))
+        assert packed == arrow
+        assert list(packed.features[0].statuses) == ([] if known else [3, 1])
+        assert list(packed.features[1].statuses) == [2 if known else 3, 1]
 
 
 def test_more_keys_than_the_event_loop_takes_are_read_on_a_thread(pool: Any) -> None:
