@@ -29,7 +29,7 @@ _SPARK = """\
     spark.sql.shuffle.partitions: "2"
     spark.ui.showConsoleProgress: "false"
 """
-_REDIS = "  type: redis\n  connection_string: {address},db=7\n"
+_REDIS = "  type: feature_service.stores.redis.RedisOnlineStore\n  connection_string: {address},db=7\n"
 
 _MORE = """
 
