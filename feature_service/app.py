@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from feature_service.catalog import Catalog
+from feature_service.data_roots import DataRoots
 from feature_service.feast_calls import FeastCalls
 from feature_service.feast_on_demand import FeastOnDemandViews
 from feature_service.feast_online import FeastOnlineStore
@@ -83,7 +84,11 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         online,
         push,
         Historical(
-            make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
+            make_join,
+            asyncio.Semaphore(settings.max_joins),
+            settings.temp_dir,
+            settings.max_spool_bytes,
+            DataRoots(settings.data_roots),
         ),
         make_materialization,
         threads,

@@ -15,10 +15,13 @@ import pyarrow as pa
 
 from feature_service import codec, spool
 from feature_service.catalog import Catalog
+from feature_service.data_roots import DataRoots
 from feature_service.domain import KnownAt, ReadPlan
-from feature_service.history import HistoricalJoin, Progress, Step, Summary, malformed
+from feature_service.entity_rows import EntityRows, ParquetEntityRows, SpooledRows, malformed
+from feature_service.history import HistoricalJoin, Progress, Step, Summary
 from feature_service.jobs import drain
 from feature_service.materialize import Materialization
+from feature_service.parquet_result import ParquetResult
 from feature_service.push import Push
 from feature_service.retrieval import OnlineRetrieval
 from plumbline.features.errors import StoreUnavailable
@@ -47,6 +50,28 @@ class Historical:
     joins: asyncio.Semaphore
     temp_folder: Path | None
     max_spool_bytes: int
+    roots: DataRoots
+
+    async def rows(self, uri: str, sent: AsyncIterator[bytes], folder: Path) -> EntityRows:
+        """The entity rows at a URI, or when it is empty, those that are sent, by way of a file in folder.
+
+        Raises InvalidField, MalformedEntityRows, EntityRowsTooLarge.
+        """
+        if uri:
+            async for _ in sent:
+                raise malformed("entity rows were sent, but the header has them read from entity_rows_uri")
+            place = self.roots.resolve(uri, "entity_rows_uri")
+            return await asyncio.to_thread(ParquetEntityRows, place)
+        target = folder / "rows.arrow"
+        await spool.write(sent, target, limit=self.max_spool_bytes)
+        return SpooledRows(target)
+
+    async def result(self, uri: str) -> ParquetResult | None:
+        """Where the result goes; None for an empty URI: back. Raises InvalidField."""
+        if not uri:
+            return None
+        place = self.roots.resolve(uri, "result_uri")
+        return await asyncio.to_thread(ParquetResult, place, self.temp_folder)
 
 
 class Threads:
@@ -108,15 +133,16 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
     async def GetHistoricalFeatures(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.GetHistoricalFeaturesRequest], context: Any
     ) -> AsyncIterator[pb.GetHistoricalFeaturesResponse]:
-        join = self._historical.make(self._join_request(await _header(request_iterator)))
+        header = await _header(request_iterator)
+        join = self._historical.make(self._join_request(header))
         with tempfile.TemporaryDirectory(
             prefix="plumbline-rows-", dir=self._historical.temp_folder
         ) as folder:
-            rows = Path(folder) / "rows.arrow"
-            await spool.write(_arrow(request_iterator), rows, limit=self._historical.max_spool_bytes)
+            result = await self._historical.result(header.result_uri)
+            rows = await self._historical.rows(header.entity_rows_uri, _arrow(request_iterator), Path(folder))
             async with (
                 _permit(self._historical.joins) as give_back,
-                aclosing(drain(join, lambda: join.run(rows))) as steps,
+                aclosing(drain(join, lambda: join.run(rows, result))) as steps,
             ):
                 async for reply in _replies(steps, give_back):
                     yield reply
@@ -241,7 +267,7 @@ async def _replies(
         elif stream is not None and isinstance(step, pa.RecordBatch):
             for reply in codec.arrow_chunks(stream.batch(step)):
                 yield reply
-        elif stream is not None and isinstance(step, Summary):
-            for reply in codec.arrow_chunks(stream.end()):
+        elif isinstance(step, Summary):
+            for reply in codec.arrow_chunks(stream.end() if stream is not None else b""):
                 yield reply
             yield codec.historical_summary(step)
