@@ -16,6 +16,7 @@ from pathlib import Path
 from feature_service.background import refreshing, sweeping
 from feature_service.catalog import Catalog
 from feature_service.checkpoints import Checkpoints, NotedLog
+from feature_service.data_roots import DataRoots
 from feature_service.feast_calls import FeastCalls
 from feature_service.feast_on_demand import FeastOnDemandViews
 from feature_service.feast_repo import FeastRepo, load_config
@@ -72,14 +73,7 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
     def make_join(request: JoinRequest) -> HistoricalRun:
         if spark is not None:
             return spark.join(request)
-        return HistoricalJoin(
-            request.plan,
-            on_demand,
-            limits,
-            event_column=request.event_column,
-            known_at=request.known_at,
-            full_names=request.full_names,
-        )
+        return HistoricalJoin(request, on_demand, limits)
 
     def make_materialization() -> Materialization:
         return Materialization(
@@ -100,7 +94,11 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         reads,
         push,
         Historical(
-            make_join, asyncio.Semaphore(settings.max_joins), settings.temp_dir, settings.max_spool_bytes
+            make_join,
+            asyncio.Semaphore(settings.max_joins),
+            settings.temp_dir,
+            settings.max_spool_bytes,
+            DataRoots(settings.data_roots),
         ),
         make_materialization,
         EntitySampling(ParquetEntityKeys(limits), now=now),

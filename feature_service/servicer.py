@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from feature_service import codec, spool
 from feature_service.catalog import Catalog
-from feature_service.history import HistoricalRun, JoinRequest, Progress, Step, Summary, malformed
+from feature_service.data_roots import DataRoots
+from feature_service.entity_rows import malformed
+from feature_service.history import HistoricalRun, JoinRequest, Progress, Step, Summary
 from feature_service.jobs import drain
 from feature_service.materialize import Materialization
 from feature_service.online import OnlineReads
@@ -36,6 +38,7 @@ class Historical:
     joins: asyncio.Semaphore
     temp_folder: Path | None
     max_spool_bytes: int
+    roots: DataRoots
 
 
 class FeatureServicer(FeatureRetrievalServiceServicer):
@@ -72,12 +75,16 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
     async def GetHistoricalFeatures(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.GetHistoricalFeaturesRequest], context: Any
     ) -> AsyncIterator[pb.GetHistoricalFeaturesResponse]:
-        join = self._historical.make(self._join_request(await _header(request_iterator)))
+        request = self._join_request(await _header(request_iterator))
+        join = await asyncio.to_thread(self._historical.make, request)
         with tempfile.TemporaryDirectory(
             prefix="plumbline-rows-", dir=self._historical.temp_folder
         ) as folder:
             rows = Path(folder) / "rows.arrow"
-            await spool.write(_arrow(request_iterator), rows, limit=self._historical.max_spool_bytes)
+            if request.entity_rows_uri:
+                await _nothing(request_iterator)
+            else:
+                await spool.write(_arrow(request_iterator), rows, limit=self._historical.max_spool_bytes)
             async with (
                 _permit(self._historical.joins) as give_back,
                 aclosing(drain(join, lambda: join.run(rows))) as steps,
@@ -177,8 +184,8 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
             event_column=header.event_timestamp_column or codec.DEFAULT_EVENT_COLUMN,
             known_at=codec.known_at(header),
             full_names=header.full_feature_names,
-            entity_rows_uri=header.entity_rows_uri,
-            result_uri=header.result_uri,
+            entity_rows_uri=self._historical.roots.resolve(header.entity_rows_uri, "entity_rows_uri"),
+            result_uri=self._historical.roots.resolve(header.result_uri, "result_uri"),
         )
 
 
@@ -197,6 +204,11 @@ async def _arrow(requests: AsyncIterator[pb.GetHistoricalFeaturesRequest]) -> As
         if request.WhichOneof("part") == "header":
             raise malformed("a second header was sent; after the first come Arrow bytes only")
         yield request.arrow_ipc
+
+
+async def _nothing(requests: AsyncIterator[pb.GetHistoricalFeaturesRequest]) -> None:
+    async for _ in requests:
+        raise malformed("entity rows were sent, but the header has them read from entity_rows_uri")
 
 
 @asynccontextmanager

@@ -47,6 +47,11 @@ class FeatureSettings(ServerSettings):
     max_spool_bytes: int = Field(
         16 * 1024**3, ge=1024**2, description="Entity rows of one historical read, as Arrow bytes."
     )
+    data_roots: tuple[str, ...] = Field(
+        (),
+        description="JSON list of folders and URI prefixes (s3://bucket/folder) below which callers may have "
+        "entity rows read and results written as Parquet; none: nowhere.",
+    )
     temp_dir: Path | None = Field(
         None, description="Where entity rows, spilled joins and results lie meanwhile; unset: the system's."
     )

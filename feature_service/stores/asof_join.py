@@ -2,66 +2,44 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
-import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_service.arrow_types import TIMESTAMP, arrow_type
 from feature_service.domain import KnownAt, ValueType
 from feature_service.stores import asof_sql as sql
-from feature_service.stores import remote
+from feature_service.stores import join_sql
 from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
-from plumbline.errors import Cancelled
-from plumbline.features.errors import JoinOutOfMemory, SourceUnreadable, StorageFull
+from feature_service.stores.session import JoinLimits, Session, readable
+from plumbline.features.errors import SourceUnreadable
+
+__all__ = ["AsofJoin", "JoinLimits"]
+
+ResultT = TypeVar("ResultT")
 
 _BATCH_ROWS = 65_536
-
-
-@dataclass(frozen=True)
-class JoinLimits:
-    """What a join may use. memory: as DuckDB writes it, "2GB"; beyond it, data spills to temp_folder.
-    threads 0: one for each core. temp_folder None: the system's."""
-
-    memory: str = "2GB"
-    threads: int = 0
-    temp_folder: str | None = None
+#: How much of a view's join lies behind when its rows are chosen: the rest is the join with the entity rows.
+_CHOSEN = 0.6
 
 
 class AsofJoin:
     """One join: entity rows once, then view after view. Not thread-safe but for interrupt().
 
-    Results are memory-mapped files in a temporary folder that goes away with the `with` block; the
-    tables stay readable after it, since the maps keep their files alive.
+    What `answer` writes lies in a temporary folder that goes away with the `with` block; files that are open
+    or mapped then stay readable.
     """
 
     def __init__(self, limits: JoinLimits) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="plumbline-join-", dir=limits.temp_folder)
-        self._connection = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": limits.memory,
-                "threads": limits.threads or os.cpu_count() or 1,
-                "temp_directory": str(Path(self._folder.name) / "spill"),
-                "preserve_insertion_order": True,
-            },
-        )
-        # Naive times count as UTC, also where files with and without a zone are read as one column.
-        self._connection.execute("SET TimeZone = 'UTC'")
-        remote.register(self._connection)
+        self._session = Session(limits)
         self._rows = 0
         self._range: tuple[int, int] | None = None
         self._results = 0
-        self._interrupted = False
 
     def __enter__(self) -> Self:
         return self
@@ -73,51 +51,94 @@ class AsofJoin:
 
     def close(self) -> None:
         """Frees everything."""
-        self._connection.close()
-        self._folder.cleanup()
+        self._session.close()
 
     def interrupt(self) -> None:
         """Stops what runs now and what would run next with Cancelled; from any thread."""
-        self._interrupted = True
-        with suppress(duckdb.ConnectionException):  # closed meanwhile: nothing is left to stop
-            self._connection.interrupt()
+        self._session.interrupt()
 
     def set_entities(
         self, micros: pa.ChunkedArray | pa.Array, keys: Sequence[pa.ChunkedArray | pa.Array]
     ) -> None:
-        """The entity rows: their times (int64 µs, no nulls) and key columns, which become e0, e1, …"""
-        self._rows = len(micros)
+        """The entity rows at once: times (int64 µs, no nulls) and key columns, which become e0, e1, …"""
+        self.no_entities([key.type for key in keys])
+        if len(micros):
+            self.add_entities(micros, keys)
+
+    def no_entities(self, keys: Sequence[pa.DataType]) -> None:
+        """Begins with no entity rows, of these types of keys; `add_entities` adds them."""
+        self._rows, self._range = 0, None
         names = ["r", "t", *(f"e{i}" for i in range(len(keys)))]
-        numbers = pa.array(np.arange(self._rows, dtype=np.int64))
-        with _readable("the entity rows"):
-            self._connection.register("entity_rows", pa.table([numbers, micros, *keys], names))
+        types = [pa.int64(), pa.int64(), *keys]
+        empty = pa.table([pa.nulls(0, kind) for kind in types], names)
+        with readable("the entity rows"):
+            self._insert("CREATE OR REPLACE TEMP TABLE entity AS SELECT * FROM entity_rows", empty)
+
+    def add_entities(
+        self, micros: pa.ChunkedArray | pa.Array, keys: Sequence[pa.ChunkedArray | pa.Array]
+    ) -> None:
+        """Adds entity rows, at least one: see set_entities. A call costs about as much as 10,000 rows."""
+        numbers = pa.array(np.arange(self._rows, self._rows + len(micros), dtype=np.int64))
+        table = pa.table([numbers, micros, *keys], ["r", "t", *(f"e{i}" for i in range(len(keys)))])
+        with readable("the entity rows"):
             # A copy in DuckDB has statistics to plan by, and can spill; a registered Arrow table has neither.
-            self._run("CREATE OR REPLACE TEMP TABLE entity AS SELECT * FROM entity_rows")
-            self._connection.unregister("entity_rows")
-            low, high = self._fetch("SELECT min(t), max(t) FROM entity")[0]
-        self._range = None if low is None else (low, high)
+            self._insert("INSERT INTO entity SELECT * FROM entity_rows", table)
+        self._rows += len(micros)
+        bounds = pc.min_max(micros)
+        low, high = bounds["min"].as_py(), bounds["max"].as_py()
+        before = self._range or (low, high)
+        self._range = (min(low, before[0]), max(high, before[1]))
 
     def join(self, view: SourceView, known_at: KnownAt) -> pa.Table:
         """The features of a view for each entity row, in order; null where no row answers.
 
         Raises SourceUnreadable, ResourceExhausted, Cancelled.
         """
+        steps = self.answer(view, known_at)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                with pa.memory_map(str(end.value)) as source:
+                    return pa.ipc.open_file(source).read_all()
+
+    def answer(self, view: SourceView, known_at: KnownAt) -> Generator[float, None, Path]:
+        """As `join`, into an Arrow IPC file; yields from time to time how far it is (0 to 1)."""
+        self._results += 1
+        path = self._session.folder / f"result-{self._results}.arrow"
         if self._range is None or not view.rows.files:
-            return _nulls(view.features, self._rows)
+            _write_nulls(path, view.features, self._rows)
+            return path
         low, high = self._range
         where = [f"known <= {high}"]
         if view.ttl_micros is not None:
             # Older rows are outside the ttl of every entity row, and never newer than one inside.
             where.append(f"ev >= {low - view.ttl_micros}")
-        with _readable(view.name):
-            tie_break = self._load(view, where, "entity", known_at)
-            self._run(sql.rank(view, tie_break=tie_break))
-            self._run(sql.frontier(view, known_at))
-            table = self._spool(view.features, sql.answer(view))
-            self._run("DROP TABLE src; DROP TABLE ranked; DROP TABLE frontier")
-        if table.num_rows != self._rows:
-            raise RuntimeError(f"view {view.name}: {self._rows} entity rows in, {table.num_rows} out")
-        return table
+        with readable(view.name):
+            yield from _scaled(self._session.watch(lambda: self._choose(view, where, known_at)), 0, _CHOSEN)
+            rows = yield from _scaled(self._session.watch(lambda: self._spool(path, view)), _CHOSEN, 1)
+            self._session.run("DROP TABLE frontier")
+        if rows != self._rows:
+            raise RuntimeError(f"view {view.name}: {self._rows} entity rows in, {rows} out")
+        return path
+
+    def _choose(self, view: SourceView, where: list[str], known_at: KnownAt) -> None:
+        """Makes the frontier, without ties."""
+        types = self.columns(view)
+        _check_columns(view, types)
+        run, only = self._session.run, join_sql.keys_of_entities(view)
+        run(join_sql.frontier(view, types, where, known_at, only=only))
+        run(join_sql.ties(view))
+        if view.rows.created and self._any_ties():
+            run(join_sql.drop_created_before(view))
+            run(join_sql.ties(view))
+        if self._any_ties():
+            run(join_sql.drop_ties(view))
+            run(join_sql.add_winners(view, types, where, known_at))
+        run("DROP TABLE ties")
+
+    def _any_ties(self) -> bool:
+        return bool(self._session.fetch("SELECT 1 FROM ties LIMIT 1"))
 
     def stream(
         self, view: SourceView, query: Callable[[Mapping[str, str]], str], rows: int
@@ -129,9 +150,9 @@ class AsofJoin:
         """
         types = self.columns(view)
         _check_columns(view, types)
-        with _readable(view.name):
-            self._check()
-            reader = self._connection.sql(query(types)).to_arrow_reader(rows)
+        with readable(view.name):
+            self._session.check()
+            reader = self._session.connection.sql(query(types)).to_arrow_reader(rows)
             try:
                 yield from reader
             finally:
@@ -157,9 +178,9 @@ class AsofJoin:
         wanted = {column: types.get(column, "") for column in (*keys, *columns)}
         _require(view, [column for column, kind in wanted.items() if not kind])
         _check_columns(view, types)
-        with _readable(view.name):
+        with readable(view.name):
             query = sql.pull(rows, types, keys, columns, start, end, newest_only=newest_only)
-            table: pa.Table = self._connection.sql(query).to_arrow_table()
+            table: pa.Table = self._session.connection.sql(query).to_arrow_table()
         for index, column in enumerate(table.column_names):
             if sql.is_time(types[column]):
                 table = table.set_column(index, column, table[column].cast(TIMESTAMP))
@@ -167,87 +188,32 @@ class AsofJoin:
 
     def columns(self, view: SourceView) -> dict[str, str]:
         """DuckDB type of each column of a view's source. Raises SourceUnreadable."""
-        with _readable(view.name):
-            return {name: kind for name, kind, *_ in self._fetch(sql.describe(view.rows))}
+        with readable(view.name):
+            return {name: kind for name, kind, *_ in self._session.fetch(sql.describe(view.rows))}
 
-    def _load(self, view: SourceView, where: list[str], keys_from: str | None, known_at: KnownAt) -> bool:
-        """Fills src; says whether the feature values are needed to break ties."""
-        types = self.columns(view)
-        _check_columns(view, types)
-
-        def fill(tie_break: bool) -> None:
-            self._run(
-                sql.load(
-                    view, types, tie_break=tie_break, where=where, keys_from=keys_from, known_at=known_at
-                )
-            )
-
-        fill(tie_break=False)
-        tie_break = bool(self._fetch(sql.any_tie(view)))
-        if tie_break:
-            fill(tie_break=True)
-        return tie_break
-
-    def _spool(self, features: Sequence[SourceColumn], query: str) -> pa.Table:
-        self._results += 1
-        path = str(Path(self._folder.name) / f"result-{self._results}.arrow")
-        reader = self._connection.sql(query).to_arrow_reader(_BATCH_ROWS)
+    def _spool(self, path: Path, view: SourceView) -> int:
+        """Writes the answer; returns its rows."""
+        self._session.check()
+        reader = self._session.connection.sql(join_sql.answer(view)).to_arrow_reader(_BATCH_ROWS)
         schema = pa.schema(
             [
                 (item.name, found.type if item.type is ValueType.UNSPECIFIED else arrow_type(item.type))
-                for item, found in zip(features, reader.schema, strict=True)
+                for item, found in zip(view.features, reader.schema, strict=True)
             ]
         )
-        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        rows = 0
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in reader:
+                self._session.check()
                 writer.write_batch(_restore(batch, schema))
-        with pa.memory_map(path) as source:
-            return pa.ipc.open_file(source).read_all()
-
-    def _run(self, statement: str) -> None:
-        self._check()
-        self._connection.execute(statement)
-
-    def _fetch(self, query: str) -> list[tuple[Any, ...]]:
-        self._check()
-        rows: list[tuple[Any, ...]] = self._connection.execute(query).fetchall()
+                rows += batch.num_rows
         return rows
 
-    def _check(self) -> None:
-        if self._interrupted:
-            raise Cancelled("the join was cancelled")
-
-
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Says in the suite's words what DuckDB found wrong."""
-    try:
-        yield
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        # An error of DuckDB's in the middle of a result arrives as one of Arrow's, with its text.
-        said = str(error)
-        if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in said:
-            raise Cancelled("the join was cancelled") from error
-        if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in said:
-            raise JoinOutOfMemory(
-                f"{name}: out of memory while joining ({_first_line(error)}); "
-                "send fewer rows at once or raise the memory limit of joins",
-                metadata={"view": name},
-            ) from error
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise StorageFull(
-                f"{name}: no space is left for the result of the join", metadata={"view": name}
-            ) from error
-        raise SourceUnreadable(
-            f"view {name}: its source cannot be read as defined: {_first_line(error)}",
-            metadata={"view": name},
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    # What a file system of Python's raised comes with its traceback in front.
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith((" ", "Trace"))]
-    return lines[0] if lines else type(error).__name__
+    def _insert(self, statement: str, table: pa.Table) -> None:
+        connection: Any = self._session.connection
+        connection.register("entity_rows", table)
+        self._session.run(statement)
+        connection.unregister("entity_rows")
 
 
 def _require(view: SourceView, missing: list[str]) -> None:
@@ -270,9 +236,19 @@ def _check_columns(view: SourceView, types: dict[str, str]) -> None:
             )
 
 
-def _nulls(features: Sequence[SourceColumn], rows: int) -> pa.Table:
-    kinds = [pa.null() if item.type is ValueType.UNSPECIFIED else arrow_type(item.type) for item in features]
-    return pa.table([pa.nulls(rows, kind) for kind in kinds], [item.name for item in features])
+def _write_nulls(path: Path, features: Sequence[SourceColumn], rows: int) -> None:
+    schema = pa.schema(
+        [
+            (item.name, pa.null() if item.type is ValueType.UNSPECIFIED else arrow_type(item.type))
+            for item in features
+        ]
+    )
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        for start in range(0, rows, _BATCH_ROWS):
+            count = min(_BATCH_ROWS, rows - start)
+            writer.write_batch(
+                pa.RecordBatch.from_arrays([pa.nulls(count, field.type) for field in schema], schema=schema)
+            )
 
 
 def _restore(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -282,3 +258,16 @@ def _restore(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         for column, field in zip(batch.columns, schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _scaled(
+    steps: Generator[float, None, ResultT], low: float, high: float
+) -> Generator[float, None, ResultT]:
+    """The steps between low and high instead of 0 and 1."""
+    try:
+        while True:
+            yield low + next(steps) * (high - low)
+    except StopIteration as end:
+        return cast("ResultT", end.value)
+    finally:
+        steps.close()

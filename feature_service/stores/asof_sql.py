@@ -1,4 +1,4 @@
-"""The SQL of a point-in-time join, for DuckDB.
+"""What a point-in-time join means, and how sources are read for it by DuckDB.
 
 For an entity row at time T and a view with a ttl, the join gives the feature row
   1. of the same join keys (a null key matches nothing),
@@ -8,9 +8,10 @@ For an entity row at time T and a view with a ttl, the join gives the feature ro
      the view's schema), nulls least,
   4. and gives nothing when that row's event time is < T − ttl.
 
-A row is known from known = max(event, created) on. Rows get a rank in the order of (3); the running
-maximum of the rank over `known`, per key, is the row that answers at each moment, so one ASOF join on
-`known` finds it. Without created times known = event and the rank of each moment is its own maximum.
+Both bounds are inclusive: a row of time T counts at T, and so does one exactly as old as the ttl. The ttl is
+looked at last: an older row never stands in for a newest one that is too old. Rows that agree in all of (3)
+say the same. Under IGNORE_CREATED, (2) asks for event time ≤ T alone, and created still decides in (3). How
+the rows are found is said in `join_sql`.
 
 Times inside are int64 microseconds since 1970, UTC: DuckDB has a dozen timestamp types, whose casts and
 printing depend on the session's time zone; integers do not.
@@ -183,19 +184,26 @@ def typed(expression: str, sql_type: str, wanted: ValueType, column: str) -> str
     return _refused(expression, target, sql_type, wanted, column)
 
 
-def load(
+@dataclass(frozen=True)
+class Matching:
+    """A condition on rows: their `columns` are in what the query gives. No columns: no condition."""
+
+    query: str
+    columns: tuple[str, ...]
+
+
+def rows(
     view: SourceView,
     types: Mapping[str, str],
     *,
     tie_break: bool,
     where: Sequence[str] = (),
-    keys_from: str | None = None,
+    only: Matching | None = None,
     known_at: KnownAt = KnownAt.CREATED_BY_THEN,
 ) -> str:
-    """Creates the table src(k0…, ev, cr, known, f0…[, t0…, part]) with the rows that can matter.
+    """Query for the rows that can matter, as (k0…, ev, cr, known, f0…[, t0…, part]).
 
-    types: DuckDB type of each source column. where: further conditions over those names.
-    keys_from: a table whose k0… are the only keys that matter.
+    types: DuckDB type of each source column. where, only: further conditions over those names.
     """
     columns = [
         f"{typed(ident(key.column), types[key.column], key.type, key.column)} AS k{i}"
@@ -213,60 +221,23 @@ def load(
     if tie_break:
         columns.append(f"{part()} AS part")
     conditions = ["ev IS NOT NULL", *(f"k{i} IS NOT NULL" for i in range(len(view.keys))), *where]
-    keys = key_list(view)
     semi = (
-        f" SEMI JOIN (SELECT DISTINCT {', '.join(f'{k.name} AS k{i}' for i, k in enumerate(view.keys))}"
-        f" FROM {keys_from}) AS wanted USING ({', '.join(keys)})"
-        if keys_from and keys
+        f" SEMI JOIN ({only.query}) AS wanted USING ({', '.join(only.columns)})"
+        if only and only.columns
         else ""
     )
     return (
-        f"CREATE OR REPLACE TEMP TABLE src AS SELECT s.* FROM (SELECT {', '.join(columns)} "
-        f"FROM {relation(view.rows, with_part=tie_break)}) AS s{semi} WHERE {' AND '.join(conditions)}"
+        f"SELECT s.* FROM (SELECT {', '.join(columns)} FROM {relation(view.rows, with_part=tie_break)}) AS s"
+        f"{semi} WHERE {' AND '.join(conditions)}"
     )
 
 
-def any_tie(view: SourceView) -> str:
-    """Query with a row when two rows of src share keys, event time and created time."""
-    group = ", ".join([*key_list(view), "ev", "cr"])
-    return f"SELECT 1 FROM src GROUP BY {group} HAVING count(*) > 1 LIMIT 1"
-
-
-def rank(view: SourceView, *, tie_break: bool) -> str:
-    """Creates ranked(k0…, known, rid, rank) from src."""
-    order = ["ev", "cr NULLS FIRST"]
+def descending(view: SourceView, *, tie_break: bool) -> list[str]:
+    """The order of rows of one event time, greatest first."""
+    order = ["cr DESC NULLS LAST"]
     if tie_break:
-        order += ["part", *(f"t{i} NULLS FIRST" for i in range(len(view.tie_break)))]
-    selected = ", ".join([*key_list(view), "known", "rowid AS rid"])
-    return (
-        f"CREATE OR REPLACE TEMP TABLE ranked AS SELECT {selected}, "
-        f"row_number() OVER (ORDER BY {', '.join(order)}) AS rank FROM src"
-    )
-
-
-def frontier(view: SourceView, known_at: KnownAt) -> str:
-    """Creates frontier(k0…, known, best): from `known` on, `best` is the rank of the row that answers."""
-    group = ", ".join([*key_list(view), "known"])
-    grouped = f"SELECT {group}, max(rank) AS best FROM ranked GROUP BY {group}"
-    if known_at is KnownAt.CREATED_BY_THEN and view.rows.created:
-        partition = f"PARTITION BY {', '.join(key_list(view))} " if view.keys else ""
-        running = f"max(best) OVER ({partition}ORDER BY known ROWS UNBOUNDED PRECEDING)"
-        grouped = f"SELECT {group}, {running} AS best FROM ({grouped})"
-    return f"CREATE OR REPLACE TEMP TABLE frontier AS {grouped}"
-
-
-def answer(view: SourceView) -> str:
-    """Query for the features f0…, one row for each row of entity, in the order of entity.r."""
-    on = [f"e.{key.name} = f.k{i}" for i, key in enumerate(view.keys)]
-    on.append("e.t >= f.known")
-    alive = f" WHERE s.ev >= m.t - {view.ttl_micros}" if view.ttl_micros is not None else ""
-    features = ", ".join(f"f{i}" for i in range(len(view.features)))
-    hit = (
-        f"SELECT m.r, {', '.join(f's.f{i}' for i in range(len(view.features)))} FROM "
-        f"(SELECT e.r, e.t, f.best FROM entity AS e ASOF JOIN frontier AS f ON {' AND '.join(on)}) AS m "
-        f"JOIN ranked AS x ON x.rank = m.best JOIN src AS s ON s.rowid = x.rid{alive}"
-    )
-    return f"SELECT {features} FROM entity AS e LEFT JOIN ({hit}) AS h ON h.r = e.r ORDER BY e.r"
+        order += ["part DESC", *(f"t{i} DESC NULLS LAST" for i in range(len(view.tie_break)))]
+    return order
 
 
 def key_list(view: SourceView) -> list[str]:

@@ -49,7 +49,8 @@ from feature_service.online_stores import open_online_store
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.planning import Definitions
 from feature_service.ports import NO_TIME, Micros, NewRows, RowRange, RowScan
-from feature_service.stores.asof import AsofOfflineStore, limits
+from feature_service.stores.asof import AsofOfflineStore
+from feature_service.stores.asof_sources import join_limits
 from feature_service.stores.newest import WRITE_ROWS, ParquetNewestRows
 from plumbline.features.errors import SourceUnreadable
 
@@ -158,7 +159,7 @@ class PackedComputeEngine(ComputeEngine):
         checkpoints = Checkpoints(task.project, store.rows if isinstance(store, PackedOnlineStore) else None)
         rows: ParquetNewestRows | PulledRows
         if isinstance(self.offline_store, AsofOfflineStore):
-            rows = ParquetNewestRows(limits(self.repo_config.offline_store))
+            rows = ParquetNewestRows(join_limits(self.repo_config))
         else:
             rows = PulledRows(self.offline_store, self.repo_config, self._lookback)
         run = Materialization(

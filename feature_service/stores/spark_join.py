@@ -33,15 +33,8 @@ from pyspark.sql import types as t
 
 from feature_service.domain import KnownAt, ViewRead
 from feature_service.domain import ValueType as Kind
-from feature_service.history import (
-    JoinedFeature,
-    JoinRequest,
-    Progress,
-    Step,
-    Summary,
-    malformed,
-    read_entities,
-)
+from feature_service.entity_rows import SpooledRows, malformed
+from feature_service.history import JoinedFeature, JoinRequest, Progress, Step, Summary
 from feature_service.planning import output_names
 from feature_service.stores.spark_session import FeastSpark
 from feature_service.stores.spark_sources import (
@@ -143,7 +136,9 @@ class SparkJoin:
                 raise malformed(f"the entity rows at {uri} cannot be read: {said(error)}") from error
             order = f.col("_metadata.file_path").alias(_FILE), f.col("_metadata.row_index").alias(_ROW)
             return read.select("*", *order)
-        table = read_entities(spool)
+        sent_rows = SpooledRows(spool)
+        names = sent_rows.schema().names
+        table = pa.Table.from_batches(sent_rows.checked(names), sent_rows.schema())
         if table.nbytes > _STREAMED_BYTES:
             raise refused(
                 "header.entity_rows_uri",

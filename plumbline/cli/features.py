@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from plumbline.cli.joining import join_progress, reading, writing
 from plumbline.cli.output import address, console, errors_for_people, print_json, print_table
 from plumbline.cli.values import columns_of, moment, read_rows, refuse_unknown
 from plumbline.features.client import FeatureClient, OnlineFeatures
 from plumbline.features.v1 import definitions_pb2 as defs
+from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.types.v1 import column_pb2
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
@@ -110,6 +112,53 @@ def get(
                 ("FEATURE", "VALUE", "STATUS", "EVENT TIME", "VIEW"),
                 [(c["feature"], c["value"], c["status"], c["event_time"], c["view"]) for c in items],
             )
+
+
+@features.command("join")
+def join(
+    selection: Annotated[
+        list[str], typer.Argument(help="A feature service, or references view:feature and view:* …")
+    ],
+    rows: Annotated[str, typer.Option(help="Parquet with the entity rows: a file or a folder.")],
+    output: Annotated[str, typer.Option(help="Parquet file to write; nothing may be there yet.")],
+    server_side: Annotated[
+        bool,
+        typer.Option("--server-side", help="The server reads and writes the files (below its data roots)."),
+    ] = False,
+    time: Annotated[str, typer.Option(help="Column with the time of each row.")] = "event_timestamp",
+    full_names: Annotated[bool, typer.Option("--full-names", help="Columns as view__feature.")] = False,
+    ignore_created: Annotated[
+        bool, typer.Option("--ignore-created", help="Also rows that were created only after a row's time.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Add to each entity row the feature values known at its time, Parquet to Parquet."""
+    names: str | list[str] = selection
+    if len(selection) == 1 and ":" not in selection[0]:
+        names = selection[0]
+    policy = pb.KNOWN_AT_POLICY_IGNORE_CREATED if ignore_created else pb.KNOWN_AT_POLICY_CREATED_BY_THEN
+    with errors_for_people(), feature_client() as client, join_progress() as on_progress:
+        options: dict[str, Any] = {
+            "event_timestamp_column": time,
+            "full_feature_names": full_names,
+            "known_at_policy": policy,
+            "on_progress": on_progress,
+        }
+        if server_side:
+            summary = client.write_historical_features(names, rows, output, **options)
+        else:
+            with reading(rows) as reader, writing(output) as write:
+                found = client.get_historical_features(names, reader, **options)
+                write(found.schema, found)
+                summary = found.summary
+    if json:
+        print_json(summary)
+        return
+    console.print(f"{summary.rows_out:,} rows  {output}  {summary.definition_digest[:19]}")
+    print_table(
+        ("COLUMN", "VIEW", "FEATURE", "ROWS PRESENT"),
+        [(item.column, item.view, item.feature, item.rows_present) for item in summary.features],
+    )
 
 
 @features.command("materialize")

@@ -112,7 +112,7 @@ class FeatureClient(Client):
     def get_historical_features(
         self,
         features: Features,
-        entity_rows: pa.Table | pa.RecordBatchReader,
+        entity_rows: pa.Table | pa.RecordBatchReader | str,
         *,
         event_timestamp_column: str = "event_timestamp",
         full_feature_names: bool = False,
@@ -123,7 +123,8 @@ class FeatureClient(Client):
         """The rows given, in their order, with the values known at each row's time added.
 
         Both directions stream: neither the rows nor the result need fit in memory, if `entity_rows` is a
-        reader and the batches are used one by one. event_timestamp_column: zone-aware, or naive and UTC.
+        reader and the batches are used one by one. A string is the URI of Parquet that the server reads,
+        below one of its data roots. event_timestamp_column: zone-aware, or naive and UTC.
         """
         header = pb.HistoricalFeaturesHeader(
             selection=selection(features),
@@ -131,9 +132,11 @@ class FeatureClient(Client):
             full_feature_names=full_feature_names,
             known_at_policy=known_at_policy,
             expected_definition_digest=expected_definition_digest,
+            entity_rows_uri=entity_rows if isinstance(entity_rows, str) else "",
         )
+        sent = None if isinstance(entity_rows, str) else entity_rows
         replies = self._stream(
-            self._stub.GetHistoricalFeatures, _historical_parts(header, entity_rows), self._stream_timeout
+            self._stub.GetHistoricalFeatures, _historical_parts(header, sent), self._stream_timeout
         )
         source = _ArrowReplies(replies, on_progress)
         # Arrow would wrap an error of the call in one of its own; the first bytes are read out here.
@@ -141,6 +144,42 @@ class FeatureClient(Client):
         # Buffered: Arrow takes a short read for the end of the file, and a raw file may answer with one.
         file = pa.PythonFile(io.BufferedReader(source), mode="r")
         return HistoricalFeatures(pa.ipc.open_stream(file), source)
+
+    def write_historical_features(
+        self,
+        features: Features,
+        entity_rows: pa.Table | pa.RecordBatchReader | str,
+        result_uri: str,
+        *,
+        event_timestamp_column: str = "event_timestamp",
+        full_feature_names: bool = False,
+        known_at_policy: pb.KnownAtPolicy.ValueType = pb.KNOWN_AT_POLICY_CREATED_BY_THEN,
+        expected_definition_digest: str = "",
+        on_progress: OnProgress | None = None,
+    ) -> pb.HistoricalFeaturesSummary:
+        """As get_historical_features, with the result written by the server, as Parquet at result_uri.
+
+        entity_rows: also the URI of Parquet that the server reads. Both URIs must lie below one of the
+        server's data roots, else InvalidField; so it is when something is at result_uri already.
+        """
+        header = pb.HistoricalFeaturesHeader(
+            selection=selection(features),
+            event_timestamp_column=event_timestamp_column,
+            full_feature_names=full_feature_names,
+            known_at_policy=known_at_policy,
+            expected_definition_digest=expected_definition_digest,
+            entity_rows_uri=entity_rows if isinstance(entity_rows, str) else "",
+            result_uri=result_uri,
+        )
+        sent = None if isinstance(entity_rows, str) else entity_rows
+        replies = self._stream(
+            self._stub.GetHistoricalFeatures, _historical_parts(header, sent), self._stream_timeout
+        )
+        source = _ArrowReplies(replies, on_progress)
+        source.drain()
+        if source.summary is None:
+            raise DataLoss("the server ended the stream without a summary")
+        return source.summary
 
     def push(
         self,
@@ -213,9 +252,11 @@ def _duration(span: timedelta) -> duration_pb2.Duration:
 
 
 def _historical_parts(
-    header: pb.HistoricalFeaturesHeader, rows: pa.Table | pa.RecordBatchReader
+    header: pb.HistoricalFeaturesHeader, rows: pa.Table | pa.RecordBatchReader | None
 ) -> Iterator[pb.GetHistoricalFeaturesRequest]:
     yield pb.GetHistoricalFeaturesRequest(header=header)
+    if rows is None:
+        return
     reader = rows.to_reader(max_chunksize=65_536) if isinstance(rows, pa.Table) else rows
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, reader.schema) as writer:
@@ -227,11 +268,11 @@ def _historical_parts(
 
 def _cut(sink: io.BytesIO) -> Iterator[pb.GetHistoricalFeaturesRequest]:
     """Takes what was written out of the sink, in messages of CHUNK_BYTES."""
-    whole = sink.getvalue()
+    with sink.getbuffer() as whole:
+        for start in range(0, len(whole), CHUNK_BYTES):
+            yield pb.GetHistoricalFeaturesRequest(arrow_ipc=bytes(whole[start : start + CHUNK_BYTES]))
     sink.seek(0)
     sink.truncate()
-    for start in range(0, len(whole), CHUNK_BYTES):
-        yield pb.GetHistoricalFeaturesRequest(arrow_ipc=whole[start : start + CHUNK_BYTES])
 
 
 class _ArrowReplies(io.RawIOBase):

@@ -73,7 +73,8 @@ def test_rows_columns_types_and_order_are_kept(server: Running) -> None:
     driver_two = table.filter(pa.compute.equal(table["driver_id"], 2))
     assert set(driver_two["rate"].to_pylist()) == {0.4}
     assert found.summary.rows_in == found.summary.rows_out == count
-    assert [step[0] for step in steps if step[0] != "sending"] == ["receiving", "joining"]
+    assert list(dict.fromkeys(phase for phase, *_ in steps)) == ["receiving", "joining", "sending"]
+    assert [done for phase, done, _ in steps if phase == "joining"][-1] == count
     assert steps[-1] == ("sending", count, count)
     assert [(item.column, item.view) for item in found.summary.features] == [
         ("n", "trips"),
