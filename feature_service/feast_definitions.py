@@ -43,6 +43,8 @@ _TYPES = {
     PrimitiveFeastType.STRING: ValueType.STRING,
     PrimitiveFeastType.BYTES: ValueType.BYTES,
     PrimitiveFeastType.UNIX_TIMESTAMP: ValueType.TIMESTAMP,
+    PrimitiveFeastType.PDF_BYTES: ValueType.BYTES,
+    PrimitiveFeastType.IMAGE_BYTES: ValueType.BYTES,
 }
 
 
@@ -120,6 +122,12 @@ def on_demand_view(found: OnDemandFeatureView, project: str, views: Mapping[str,
         handle=found,
     )
     return replace(view, digest=view_digest(view))
+
+
+def declared_type(view: FeatureView, feature: str) -> Any:
+    """The Feast type of a feature of a view."""
+    handle: Any = view.handle
+    return next(item.dtype for item in handle.features if item.name == feature)
 
 
 def feature_service(found: FeastService, project: str) -> FeatureService:

@@ -97,7 +97,8 @@ class FeastRepo:
         if stamp == (0, 0, 0):
             if not self._told_gone:
                 _log.warning(
-                    "the registry %s is gone; the definitions read before stay in force", self._registry_file()
+                    "the registry %s is gone; the definitions read before stay in force",
+                    self._registry_file(),
                 )
             self._told_gone = True
             return False
@@ -107,8 +108,8 @@ class FeastRepo:
     def load(self) -> Definitions:
         """All definitions of the project, read from the registry now."""
         with self._lock:
-            # Looked at before it is read; and unknown again if that fails, or if a write may have followed that
-            # leaves no trace.
+            # Looked at before it is read; and unknown again if that fails, or if another write may leave the
+            # same stamp.
             stamp, self._seen = self._stamp(), None
             if stamp is not None and stamp[0] > time.time_ns() - _SETTLED_NS:
                 stamp = None

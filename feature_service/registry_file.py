@@ -31,7 +31,7 @@ class WholeFileRegistryStore(FileRegistryStore):
     """Feast's FileRegistryStore, safe beside others that read and write the file."""
 
     def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
-        super().__init__(registry_config, repo_path)  # type: ignore[no-untyped-call]
+        super().__init__(registry_config, repo_path)
 
     def get_registry_proto(self) -> RegistryProto:
         """See Feast's RegistryStore. Raises FileNotFoundError, BrokenRegistryError."""
@@ -87,4 +87,3 @@ def _whole(path: Path) -> RegistryProto | None:
         return None
     # Every registry that was written has one.
     return found if found.version_id else None
-

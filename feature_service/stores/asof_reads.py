@@ -14,10 +14,11 @@ from feast.utils import _parse_feature_ref
 
 from feature_service import feast_definitions
 from feature_service.domain import FeatureView as View
-from feature_service.domain import Field, KnownAt, Projection
+from feature_service.domain import Field, Projection
 from feature_service.stores.asof_join import AsofJoin
 from feature_service.stores.asof_sources import SourceRows, file_source, path_of
 from feature_service.stores.asof_sql import SourceView
+from feature_service.stores.backfill import hidden_rows, told
 from feature_service.stores.entity_rows import EVENT_TIMESTAMP, EntityRows, key_column
 
 _log = logging.getLogger("plumbline.features")
@@ -65,20 +66,9 @@ def output_names(entities: EntityRows, reads: list[ViewRead], full: bool) -> lis
 
 def warn_of_backfill(join: AsofJoin, plan: SourceView, answer: pa.Table) -> None:
     """Says so, to those who just switched to this store, when its cutoff leaves nothing."""
-    if plan.rows.created is None or any(column.null_count < len(column) for column in answer.columns):
-        return
-    found = join.join(plan, KnownAt.IGNORE_CREATED)
-    present = max((len(column) - column.null_count for column in found.columns), default=0)
-    if present:
-        _log.warning(
-            "view %s: none of its rows was known at the times of the entity rows: all were created (column "
-            "%s) later. Without that cutoff %d of %d rows would have values: for sources that were filled "
-            "later, set known_at: false under offline_store",
-            plan.name,
-            plan.rows.created,
-            present,
-            answer.num_rows,
-        )
+    hidden = hidden_rows(join, plan, answer.to_batches())
+    if hidden:
+        _log.warning(told(plan, hidden, "set known_at: false under offline_store"))
 
 
 def entities_between(config: RepoConfig, reads: list[ViewRead], start: datetime, end: datetime) -> pa.Table:

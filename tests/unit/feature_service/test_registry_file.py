@@ -85,5 +85,3 @@ def test_a_file_that_stays_broken_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     path.touch()
     with pytest.raises(BrokenRegistryError, match="empty or damaged"):
         ours.get_registry_proto()
-
-
