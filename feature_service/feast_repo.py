@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from feast import FeatureStore
+from feast import FeatureView as FeastView
 from feast.data_source import PushSource
 from feast.errors import FeastModuleImportError
 from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.infra.registry.base_registry import BaseRegistry
+from feast.labeling.label_view import LabelView
 from feast.repo_config import FeastConfigError, RepoConfig, load_repo_config
 
 from feature_service import feast_definitions
@@ -115,9 +117,10 @@ class FeastRepo:
                 stamp = None
             self._store.refresh_registry()  # type: ignore[no-untyped-call]
             project, registry = self.config.project, self._store.registry
-            found = [
+            found: list[FeastView | LabelView] = [
                 *registry.list_feature_views(project, allow_cache=True),
                 *registry.list_stream_feature_views(project, allow_cache=True),
+                *registry.list_label_views(project, allow_cache=True),
             ]
             views = {view.name: feast_definitions.feature_view(view, project, self.folder) for view in found}
             for odfv in registry.list_on_demand_feature_views(project, allow_cache=True):
