@@ -8,6 +8,9 @@ from feature_service.domain import ValueType
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
+#: The columns of types that no column type of ours carries: maps, structs, JSON, sets, …
+OPAQUE = pa.binary()
+
 _SCALARS: dict[ValueType, pa.DataType] = {
     ValueType.DOUBLE: pa.float64(),
     ValueType.FLOAT: pa.float32(),
@@ -21,7 +24,9 @@ _SCALARS: dict[ValueType, pa.DataType] = {
 
 
 def arrow_type(kind: ValueType) -> pa.DataType:
-    """The Arrow type that holds a value type. Raises KeyError for UNSPECIFIED."""
+    """The Arrow type that holds a value type. UNSPECIFIED: Feast's Value messages, serialized."""
+    if kind is ValueType.UNSPECIFIED:
+        return OPAQUE
     element = _SCALARS[kind.element]
     return pa.list_(element) if kind.is_list else element
 

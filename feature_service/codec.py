@@ -189,6 +189,7 @@ def historical_summary(found: Summary) -> pb.GetHistoricalFeaturesResponse:
         definition_digest=found.digest,
         feature_service=feature_service(found.service, found.views),
         result_uri=found.result_uri,
+        warnings=found.warnings,
     )
     if found.as_of is not None:
         summary.as_of_start.CopyFrom(_timestamp(found.as_of[0]))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from feast.feature_server_utils import convert_response_to_dict
 from feast.protos.feast.serving.ServingService_pb2 import (
     FieldStatus,
     GetOnlineFeaturesRequest,
@@ -17,7 +18,7 @@ from feast.protos.feast.types.Value_pb2 import Value as FeastValue
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from feature_service import untyped
-from feature_service.arrow_types import TIMESTAMP
+from feature_service.arrow_types import OPAQUE, TIMESTAMP
 from feature_service.domain import FeatureStatus, FeatureView, ValueType
 from feature_service.feast_calls import Answer, AnswerColumn, Cells
 from feature_service.feast_values import to_values
@@ -155,6 +156,16 @@ def whole_seconds(values: pa.Array, kind: ValueType) -> list[Any]:
     return [None if row is None else row // _SECOND for row in micros]
 
 
+def json_values(values: pa.Array) -> list[Any]:
+    """Values of types without columns of ours, as Feast's HTTP server has them in JSON."""
+    messages = to_values(values, ValueType.UNSPECIFIED)
+    vector = GetOnlineFeaturesResponse.FeatureVector(values=messages)
+    shown: list[Any] = convert_response_to_dict(GetOnlineFeaturesResponse(results=[vector]))["results"][0][
+        "values"
+    ]
+    return shown
+
+
 def _times(column: AnswerColumn, rows: int) -> list[Timestamp]:
     if column.event_micros is None:
         return [_NO_TIME] * rows
@@ -198,7 +209,9 @@ def _natural(fields: set[str], kind: ValueType, column: str) -> pa.DataType:
 
 
 def _kind_of(values: pa.Array) -> ValueType:
-    """The value type of a join key whose entity declares none."""
+    """The value type of a join key whose entity declares none, and of values that are messages already."""
+    if values.type == OPAQUE:
+        return ValueType.UNSPECIFIED
     for field, kind in (("int64_val", ValueType.INT64), ("int32_val", ValueType.INT32)):
         if values.type == _ARROW[field]:
             return kind

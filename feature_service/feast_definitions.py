@@ -16,6 +16,7 @@ from feast.data_format import DeltaFormat
 from feast.data_source import DataSource
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.feature_view_projection import FeatureViewProjection
+from feast.labeling.label_view import LabelView
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import Array, PrimitiveFeastType, from_value_type
 from feast.value_type import ValueType as FeastValueType
@@ -43,6 +44,8 @@ _TYPES = {
     PrimitiveFeastType.STRING: ValueType.STRING,
     PrimitiveFeastType.BYTES: ValueType.BYTES,
     PrimitiveFeastType.UNIX_TIMESTAMP: ValueType.TIMESTAMP,
+    PrimitiveFeastType.PDF_BYTES: ValueType.BYTES,
+    PrimitiveFeastType.IMAGE_BYTES: ValueType.BYTES,
 }
 
 
@@ -69,8 +72,8 @@ def entity(found: FeastEntity, views: Mapping[str, FeatureView]) -> Entity:
     return Entity(found.name, found.join_key, kind, found.description, _tags(found.tags))
 
 
-def feature_view(found: FeastView, project: str, repo: Path) -> FeatureView:
-    """A batch or stream view with its digest. repo: the folder that relative paths start from."""
+def feature_view(found: FeastView | LabelView, project: str, repo: Path) -> FeatureView:
+    """A batch, stream or label view with its digest. repo: the folder that relative paths start from."""
     batch = found.batch_source
     kind = ViewKind.BATCH
     if isinstance(found, StreamFeatureView) or found.stream_source is not None:
@@ -82,7 +85,8 @@ def feature_view(found: FeastView, project: str, repo: Path) -> FeatureView:
         join_keys=tuple(_field(column) for column in _key_fields(found)),
         features=tuple(_field(column) for column in found.features),
         ttl=found.ttl if found.ttl and found.ttl > timedelta(0) else None,
-        online=found.online,
+        # Labels are pushed; Feast does not materialize them, either.
+        online=found.online and not isinstance(found, LabelView),
         source=None if batch is None else _source(batch, repo),
         description=found.description,
         tags=_tags(found.tags),
@@ -122,6 +126,12 @@ def on_demand_view(found: OnDemandFeatureView, project: str, views: Mapping[str,
     return replace(view, digest=view_digest(view))
 
 
+def declared_type(view: FeatureView, feature: str) -> Any:
+    """The Feast type of a feature of a view."""
+    handle: Any = view.handle
+    return next(item.dtype for item in handle.features if item.name == feature)
+
+
 def feature_service(found: FeastService, project: str) -> FeatureService:
     """A feature service, without its digest."""
     return FeatureService(
@@ -143,7 +153,7 @@ def projection(found: FeatureViewProjection) -> Projection:
     )
 
 
-def _key_fields(found: FeastView) -> list[Any]:
+def _key_fields(found: FeastView | LabelView) -> list[Any]:
     """The join-key columns in the order of the view's entities, without Feast's stand-in for none."""
     columns = {column.name: column for column in found.entity_columns}
     return [columns[name] for name in found.join_keys if name != DUMMY_ENTITY_ID and name in columns]

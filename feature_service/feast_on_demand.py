@@ -8,8 +8,10 @@ from typing import Any, cast
 import pyarrow as pa
 from feast.on_demand_feature_view import OnDemandFeatureView
 
-from feature_service.arrow_types import arrow_type, to_utc_micros
+from feature_service.arrow_types import OPAQUE, arrow_type, to_utc_micros
 from feature_service.domain import FeatureView, Field, ValueType
+from feature_service.feast_definitions import declared_type
+from feature_service.feast_values import opaque, plain
 from plumbline.features.errors import OnDemandFailed
 
 
@@ -21,10 +23,21 @@ class FeastOnDemandViews:
         if not inputs.num_rows:
             return {item.name: pa.nulls(0, arrow_type(item.type)) for item in view.features}
         try:
-            result = _transform(cast("OnDemandFeatureView", view.handle), inputs)
+            result = _transform(cast("OnDemandFeatureView", view.handle), _readable(view, inputs))
         except Exception as error:  # a user's function may raise anything
             raise _failed(view, f"its transformation raised {type(error).__name__}: {error}") from error
         return {item.name: _declared(view, item, result, inputs.num_rows) for item in view.features}
+
+
+def _readable(view: FeatureView, inputs: pa.Table) -> pa.Table:
+    """Maps, structs and the like as Feast gives them; what comes from files is so already."""
+    for projection in view.inputs:
+        for item in projection.features:
+            for name in (item.name, f"{projection.view}__{item.name}"):
+                index = inputs.schema.get_field_index(name)
+                if item.type is ValueType.UNSPECIFIED and index >= 0 and inputs[name].type == OPAQUE:
+                    inputs = inputs.set_column(index, name, plain(inputs[name].combine_chunks()))
+    return inputs
 
 
 def _transform(odfv: OnDemandFeatureView, inputs: pa.Table) -> pa.Table:
@@ -44,6 +57,8 @@ def _declared(view: FeatureView, item: Field, result: pa.Table, rows: int) -> pa
     column = result[item.name].combine_chunks()
     if len(column) != rows:
         raise _failed(view, f"its transformation gives {len(column)} rows for {rows}")
+    if item.type is ValueType.UNSPECIFIED:
+        return _opaque(view, item, column)
     wanted = arrow_type(item.type)
     if column.type == wanted:
         return column
@@ -55,6 +70,15 @@ def _declared(view: FeatureView, item: Field, result: pa.Table, rows: int) -> pa
         return column.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise _failed(view, f"{item.name} is {column.type}, declared {item.type}: {error}") from error
+
+
+def _opaque(view: FeatureView, item: Field, column: pa.Array) -> pa.Array:
+    try:
+        return opaque(column, declared_type(view, item.name))
+    except (TypeError, ValueError) as error:
+        raise _failed(
+            view, f"{item.name} is {column.type}, which is not what is declared: {error}"
+        ) from error
 
 
 def _failed(view: FeatureView, what: str) -> OnDemandFailed:

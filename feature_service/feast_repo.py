@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,18 +15,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from feast import FeatureStore
+from feast import FeatureView as FeastView
 from feast.data_source import PushSource
 from feast.errors import FeastModuleImportError
 from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.infra.registry.base_registry import BaseRegistry
+from feast.labeling.label_view import LabelView
 from feast.repo_config import FeastConfigError, RepoConfig, load_repo_config
 
 from feature_service import feast_definitions
 from feature_service.digests import service_digest
 from feature_service.domain import FeatureView
 from feature_service.planning import Definitions
+from feature_service.registry_file import use_whole_files
 from servicekit.server import StartupError
 
+#: Two writes closer to each other than this may leave a file of one size with one time.
+_SETTLED_NS = 50_000_000
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 _log = logging.getLogger("plumbline.features")
@@ -48,6 +54,7 @@ def load_config(repo: Path) -> RepoConfig:
     try:
         config = load_repo_config(repo.absolute(), file)
         _ = config.offline_store  # Feast imports what it names only now
+        use_whole_files(config.registry)
         return config
     except FeastModuleImportError as error:
         extra = "; install the extra: pip install 'plumbline[spark]'" if "spark" in str(error) else ""
@@ -72,6 +79,7 @@ class FeastRepo:
         self.folder = Path(config.repo_path or ".")
         self._lock = threading.RLock()
         self._seen: tuple[int, int, int] | None = None
+        self._told_gone = False
         registry = self._registry_file()
         if registry is not None:
             registry.parent.mkdir(parents=True, exist_ok=True)
@@ -83,20 +91,36 @@ class FeastRepo:
         return self._store.registry
 
     def changed(self) -> bool:
-        """Whether the registry may differ from what `load` saw last; always for one that is no local file."""
+        """Whether the registry may differ from what `load` saw last; always for one that is no local file.
+
+        Not for a file that is gone: the definitions read before stay in force.
+        """
         stamp = self._stamp()
+        if stamp == (0, 0, 0):
+            if not self._told_gone:
+                _log.warning(
+                    "the registry %s is gone; the definitions read before stay in force",
+                    self._registry_file(),
+                )
+            self._told_gone = True
+            return False
+        self._told_gone = False
         return stamp is None or stamp != self._seen
 
     def load(self) -> Definitions:
         """All definitions of the project, read from the registry now."""
         with self._lock:
-            # Looked at before it is read; and unknown again if that fails, as in the middle of a write.
+            # Looked at before it is read; and unknown again if that fails, or if another write may leave the
+            # same stamp.
             stamp, self._seen = self._stamp(), None
+            if stamp is not None and stamp[0] > time.time_ns() - _SETTLED_NS:
+                stamp = None
             self._store.refresh_registry()  # type: ignore[no-untyped-call]
             project, registry = self.config.project, self._store.registry
-            found = [
+            found: list[FeastView | LabelView] = [
                 *registry.list_feature_views(project, allow_cache=True),
                 *registry.list_stream_feature_views(project, allow_cache=True),
+                *registry.list_label_views(project, allow_cache=True),
             ]
             views = {view.name: feast_definitions.feature_view(view, project, self.folder) for view in found}
             for odfv in registry.list_on_demand_feature_views(project, allow_cache=True):

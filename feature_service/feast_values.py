@@ -2,6 +2,8 @@
 
 Feast keeps timestamps in whole seconds. One with a fraction is written as its microseconds in an int64
 value instead, so that nothing is lost on the way back; a value's field says which of the two it is.
+
+Types that no column of ours carries (maps, structs, JSON, sets, …) are columns of serialized Value messages.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from feast.protos.feast.types.Value_pb2 import (
     StringList,
 )
 from feast.protos.feast.types.Value_pb2 import Value as FeastValue
+from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
 
-from feature_service.arrow_types import TIMESTAMP, arrow_type
+from feature_service.arrow_types import OPAQUE, TIMESTAMP, arrow_type
 from feature_service.domain import ValueType
 
 _SECOND = 1_000_000
@@ -52,6 +55,8 @@ def to_values(array: pa.Array, kind: ValueType, *, whole_seconds: bool = False) 
 
     whole_seconds: what is below a second is cut off, for readers that know Feast's timestamps only.
     """
+    if kind is ValueType.UNSPECIFIED:
+        return [_NULL if raw is None else FeastValue.FromString(raw) for raw in array.to_pylist()]
     if whole_seconds and kind.element is ValueType.TIMESTAMP:
         return [_seconds_value(row, kind) for row in _plain(array, kind)]
     if kind.is_list:
@@ -68,11 +73,31 @@ def to_array(values: Sequence[FeastValue | None], kind: ValueType) -> pa.Array:
     A value stored under another type, as after a change of the definition, is converted if it fits.
     Raises pa.ArrowInvalid or pa.ArrowTypeError if it does not.
     """
+    if kind is ValueType.UNSPECIFIED:
+        return pa.array([None if value is None else _serialized(value) for value in values], OPAQUE)
     rows = [None if value is None else _python(value, kind) for value in values]
     if kind.element is not ValueType.TIMESTAMP:
         return pa.array(rows, arrow_type(kind))
     plain = pa.array(rows, pa.list_(pa.int64()) if kind.is_list else pa.int64())
     return plain.cast(arrow_type(kind))
+
+
+def opaque(cells: pa.Array, declared: Any) -> pa.Array:
+    """Cells as Arrow has them in a file (maps, structs, text of JSON, …) as serialized messages.
+
+    declared: the Feast type. Raises ValueError or TypeError for cells that are none.
+    """
+    rows = cells.to_pylist(maps_as_pydicts="strict")
+    return to_array(python_values_to_proto_values(rows, declared.to_value_type()), ValueType.UNSPECIFIED)
+
+
+def plain(values: pa.Array) -> pa.Array:
+    """Serialized messages as what Feast gives its users for them, in Arrow: maps and structs as structs."""
+    return pa.array([feast_value_type_to_python_type(v) for v in to_values(values, ValueType.UNSPECIFIED)])
+
+
+def _serialized(value: FeastValue) -> bytes | None:
+    return None if value.WhichOneof("val") in (None, "null_val") else value.SerializeToString()
 
 
 def _python(value: FeastValue, kind: ValueType) -> Any:

@@ -21,6 +21,7 @@ from feature_service.planning import output_names
 from feature_service.ports import OnDemandViews
 from feature_service.retrieval import on_demand_inputs
 from feature_service.stores.asof_join import AsofJoin, JoinLimits
+from feature_service.stores.backfill import backfilled
 from feature_service.stores.source_views import source_view
 from plumbline.errors import Cancelled
 from plumbline.features.errors import JoinKeyMissing, RequestDataMissing
@@ -55,7 +56,7 @@ class JoinedFeature:
 @dataclass(frozen=True)
 class Summary:
     """What was joined; as_of: least and greatest entity time, None without rows. result_uri: where the
-    result was written; "" when it was given batch by batch."""
+    result was written; "" when it was given batch by batch. warnings: for people."""
 
     rows: int
     features: tuple[JoinedFeature, ...]
@@ -64,6 +65,7 @@ class Summary:
     views: tuple[FeatureView, ...]
     as_of: tuple[datetime, datetime] | None
     result_uri: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 #: What a run gives: progress while it works, the schema, the batches, the summary.
@@ -128,6 +130,7 @@ class HistoricalJoin:
         self._rows = ParquetEntityRows(uri) if uri else None
         self._running: AsofJoin | None = None
         self._interrupted = False
+        self._warnings: list[str] = []
 
     def interrupt(self) -> None:
         """Ends the run with Cancelled at the next step or within the current query."""
@@ -227,7 +230,8 @@ class HistoricalJoin:
     def _answer(
         self, join: AsofJoin, read: ViewRead, columns: list[str], done: int, rows: int
     ) -> Generator[Step, None, Path]:
-        steps = join.answer(source_view(read.view, read.features, columns), self._known_at)
+        plan = source_view(read.view, read.features, columns, any_type=True)
+        steps = join.answer(plan, self._known_at)
         furthest = 0.0
         try:
             while True:
@@ -236,6 +240,8 @@ class HistoricalJoin:
         except StopIteration as end:
             yield Progress("joining", rows * (done + 1) // len(self._plan.reads), rows)
             path: Path = end.value
+            if self._known_at is KnownAt.CREATED_BY_THEN:
+                self._warnings += backfilled(join, plan, path)
             return path
         finally:
             steps.close()
@@ -291,6 +297,7 @@ class HistoricalJoin:
             views=self._plan.views,
             as_of=bounds and (_EPOCH + bounds[0] * _MICROSECOND, _EPOCH + bounds[1] * _MICROSECOND),
             result_uri=result_uri,
+            warnings=tuple(self._warnings),
         )
 
 

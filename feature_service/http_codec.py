@@ -20,9 +20,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
 from feature_service import untyped
+from feature_service.arrow_types import OPAQUE
 from feature_service.domain import FeatureStatus, ValueType
 from feature_service.feast_calls import Answer, AnswerColumn, Cells
-from feature_service.feast_codec import view_versions, whole_seconds
+from feature_service.feast_codec import json_values, view_versions, whole_seconds
 from feature_service.planning import Selection
 from feature_service.ports import NOT_STORED
 from plumbline import wire
@@ -197,6 +198,8 @@ def _result(column: AnswerColumn) -> dict[str, Any]:
 
 def _values(column: AnswerColumn) -> list[Any]:
     kind = column.type
+    if column.values.type == OPAQUE and kind is ValueType.UNSPECIFIED:
+        return json_values(column.values)
     if kind.element is ValueType.TIMESTAMP:
         return whole_seconds(column.values, kind)
     rows: list[Any] = column.values.to_pylist()

@@ -22,6 +22,8 @@ _VALUES_FIELD = {
     ValueType.STRING: 8,
     ValueType.BYTES: 9,
     ValueType.TIMESTAMP: 10,
+    # Messages of Feast's, as bytes.
+    ValueType.UNSPECIFIED: 9,
 }
 _LISTS_FIELD = 11
 #: Sizes of replies whose frames are kept; a caller that sends all sizes must not fill the memory.

@@ -62,11 +62,6 @@ _HEADER_FIELDS = [
 ]
 
 
-def column_type(kind: ValueType) -> pa.DataType:
-    """The Arrow type of a column; serialized Feast Values (UNSPECIFIED) are binary."""
-    return pa.binary() if kind is ValueType.UNSPECIFIED else arrow_type(kind)
-
-
 @dataclass(frozen=True)
 class Cell:
     """Where a column lies in a row.
@@ -148,7 +143,7 @@ class RowLayout:
     def pack(
         self, values: Sequence[pa.Array], event_micros: Micros, created_micros: Micros | None
     ) -> list[bytes]:
-        """One row for each position. values: an array of `column_type` for each field, in their order.
+        """One row for each position. values: an array of `arrow_type` for each field, in their order.
 
         Raises ValueError for a list with a null inside, which nothing here can hold.
         """
@@ -252,7 +247,7 @@ class Rows:
         return found.view(cell.dtype)[:, 0]
 
     def column(self, index: int) -> pa.Array:
-        """A column as an Arrow array of `column_type`. Raises CorruptRow."""
+        """A column as an Arrow array of `arrow_type`. Raises CorruptRow."""
         cell = self.layout.cells[index]
         null = self.nulls(index)
         if cell.dtype is None:
@@ -263,7 +258,7 @@ class Rows:
         numbers = self.numbers(index)
         if cell.field.type is ValueType.BOOL:
             return pa.array(numbers != 0, mask=null)
-        return pa.array(np.ascontiguousarray(numbers), mask=null).cast(column_type(cell.field.type))
+        return pa.array(np.ascontiguousarray(numbers), mask=null).cast(arrow_type(cell.field.type))
 
 
 def times(rows: Sequence[bytes]) -> tuple[Micros, Micros]:

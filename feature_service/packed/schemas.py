@@ -16,8 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from feature_service.arrow_types import arrow_type
 from feature_service.domain import ValueType
-from feature_service.packed.layout import EVENT_AT, NO_TIME, RowLayout, Rows, column_type
+from feature_service.packed.layout import EVENT_AT, NO_TIME, RowLayout, Rows
 from feature_service.packed.variable import CorruptRow
 from feature_service.ports import RowStore
 
@@ -145,9 +146,9 @@ def _repack(written: RowLayout, layout: RowLayout, rows: Sequence[bytes]) -> lis
         place = places.get(field.name)
         kind = None if place is None else written.fields[place].type
         if place is not None and (kind is field.type or (kind, field.type) in _WIDER):
-            values.append(found.column(place).cast(column_type(field.type)))
+            values.append(found.column(place).cast(arrow_type(field.type)))
         else:
-            values.append(pa.nulls(len(rows), column_type(field.type)))
+            values.append(pa.nulls(len(rows), arrow_type(field.type)))
     event, created = found.event_micros, found.created_micros
     if written is not layout and (event == NO_TIME).any():
         raise CorruptRow("a row has no event time")

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
-from feast import FeatureView
+from feast import FeatureView, FileSource
 from feast.errors import FeastEntityDFMissingColumnsError
+from feast.labeling.label_view import LabelView
 from feast.repo_config import RepoConfig
 from feast.utils import _parse_feature_ref
 
 from feature_service import feast_definitions
 from feature_service.domain import FeatureView as View
-from feature_service.domain import Field, KnownAt, Projection
+from feature_service.domain import Field, Projection, ValueType
 from feature_service.stores.asof_join import AsofJoin
-from feature_service.stores.asof_sources import SourceRows, file_source, path_of
+from feature_service.stores.asof_sources import SourceRows, file_source, path_of, source_schema
 from feature_service.stores.asof_sql import SourceView
+from feature_service.stores.backfill import hidden_rows, told
 from feature_service.stores.entity_rows import EVENT_TIMESTAMP, EntityRows, key_column
 
 _log = logging.getLogger("plumbline.features")
@@ -26,14 +29,30 @@ _log = logging.getLogger("plumbline.features")
 class ViewRead:
     """One view of a retrieval: its label and features. Raises ValueError for a source not read here."""
 
-    def __init__(self, found: FeatureView, feature_refs: list[str], config: RepoConfig, project: str) -> None:
+    def __init__(
+        self, found: FeatureView | LabelView, feature_refs: list[str], config: RepoConfig, project: str
+    ) -> None:
         self.source = file_source(found.batch_source)
         path_of(config, self.source)
         repo = Path(config.repo_path or ".")
         self.view: View = feast_definitions.feature_view(found, project, repo)
+        if isinstance(found, LabelView):
+            self.view = replace(self.view, join_keys=_keys_as_stored(config, self.source, self.view))
         self.projection: Projection = feast_definitions.projection(found.projection)
         wanted = {feature for label, feature in map(_split, feature_refs) if label == self.projection.label}
         self.features: list[Field] = [item for item in self.view.features if item.name in wanted]
+
+
+def _keys_as_stored(config: RepoConfig, source: FileSource, view: View) -> tuple[Field, ...]:
+    """Keys of labels are text for Feast where their entity declares no type, whatever the source holds."""
+    columns = source_schema(config, source)
+    assert view.source is not None
+    found = []
+    for key in view.join_keys:
+        index = columns.get_field_index(view.source.column_of(key.name))
+        whole = index >= 0 and pa.types.is_integer(columns.field(index).type)
+        found.append(replace(key, type=ValueType.INT64) if whole and key.type is ValueType.STRING else key)
+    return tuple(found)
 
 
 def _split(ref: str) -> tuple[str, str]:
@@ -65,20 +84,9 @@ def output_names(entities: EntityRows, reads: list[ViewRead], full: bool) -> lis
 
 def warn_of_backfill(join: AsofJoin, plan: SourceView, answer: pa.Table) -> None:
     """Says so, to those who just switched to this store, when its cutoff leaves nothing."""
-    if plan.rows.created is None or any(column.null_count < len(column) for column in answer.columns):
-        return
-    found = join.join(plan, KnownAt.IGNORE_CREATED)
-    present = max((len(column) - column.null_count for column in found.columns), default=0)
-    if present:
-        _log.warning(
-            "view %s: none of its rows was known at the times of the entity rows: all were created (column "
-            "%s) later. Without that cutoff %d of %d rows would have values: for sources that were filled "
-            "later, set known_at: false under offline_store",
-            plan.name,
-            plan.rows.created,
-            present,
-            answer.num_rows,
-        )
+    hidden = hidden_rows(join, plan, answer.to_batches())
+    if hidden:
+        _log.warning(told(plan, hidden, "set known_at: false under offline_store"))
 
 
 def entities_between(config: RepoConfig, reads: list[ViewRead], start: datetime, end: datetime) -> pa.Table:

@@ -6,8 +6,8 @@
 With the offline store of this package it reads the Parquet files itself; what that means for late rows,
 ends in the future and runs that were killed is said in `feature_service.materialize`. Any other offline
 store is asked for an Arrow table. Packed online stores get packed rows, all others go through their
-online_write_batch, guarded by event time. Views with transformations or aggregations, and types that no
-column can carry, are left to Feast's local engine.
+online_write_batch, guarded by event time. Views with transformations or aggregations are left to Feast's
+local engine, and with other offline stores those with maps, structs and the like, too.
 """
 
 from __future__ import annotations
@@ -137,9 +137,9 @@ class PackedComputeEngine(ComputeEngine):
     ) -> MaterializationJob:
         repo = Path(self.repo_config.repo_path or ".")
         view = feast_definitions.feature_view(task.feature_view, task.project, repo)
-        if _computed(task.feature_view) or any(
-            item.type is ValueType.UNSPECIFIED for item in (*view.features, *view.join_keys)
-        ):
+        own = isinstance(self.offline_store, AsofOfflineStore)
+        typed = view.join_keys if own else (*view.features, *view.join_keys)
+        if _computed(task.feature_view) or any(item.type is ValueType.UNSPECIFIED for item in typed):
             local = LocalComputeEngine(
                 repo_config=self.repo_config, offline_store=self.offline_store, online_store=self.online_store
             )

@@ -19,7 +19,8 @@ from feature_service.stores.packed import PackedStore
 
 
 class LmdbOnlineStoreConfig(FeastConfigBaseModel):
-    """path: a folder, from the repository's on. map_size: the most it may grow to, as "64GiB"; address space,
+    """path: a folder, from the repository's on; where a file is in its place, as the one that Feast's SQLite
+    store left, ".lmdb" is added to the name. map_size: the most it may grow to, as "64GiB"; address space,
     not disk. sync: whether a write waits for the disk."""
 
     type: Literal["feature_service.stores.lmdb.LmdbOnlineStore"] = (
@@ -39,4 +40,6 @@ class LmdbOnlineStore(PackedStore):
         """See PackedStore."""
         options: LmdbOnlineStoreConfig = config.online_store
         path = Path(config.repo_path or ".") / options.path
+        if path.is_file():
+            path = path.with_name(f"{path.name}.lmdb")
         return LmdbRows(path, map_size=int(options.map_size), sync=options.sync)

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_service.arrow_types import TIMESTAMP, arrow_type
-from feature_service.domain import FeatureView
+from feature_service.domain import FeatureView, Field, ValueType
+from feature_service.feast_definitions import declared_type
+from feature_service.feast_values import opaque
 from feature_service.ports import NO_TIME, NewRows, RowRange, RowScan
 from feature_service.stores import newest_sql as sql
 from feature_service.stores import source_files
@@ -20,6 +22,7 @@ from feature_service.stores.asof_join import AsofJoin, JoinLimits
 from feature_service.stores.asof_sql import SourceView
 from feature_service.stores.newest_sql import Wanted
 from feature_service.stores.source_views import source_view
+from plumbline.features.errors import SourceUnreadable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -39,13 +42,13 @@ class ParquetNewestRows:
     @contextmanager
     def scan(self, view: FeatureView, wanted: RowRange) -> Iterator[RowScan]:
         """See ports.NewestRows."""
-        plan = source_view(view, view.features)
+        plan = source_view(view, view.features, any_type=True)
         with AsofJoin(self._limits) as join:
             self._running = join
             if self._interrupted:
                 join.interrupt()
             try:
-                yield _Scan(join, plan, _wanted(view, plan, wanted))
+                yield _Scan(join, view, plan, _wanted(view, plan, wanted))
             finally:
                 self._running = None
 
@@ -67,7 +70,9 @@ class ParquetEntityKeys:
         """See ports.EntityKeys."""
         names = [key.name for key in views[0].join_keys]
         schema = pa.schema([(key.name, arrow_type(key.type)) for key in views[0].join_keys])
-        plans = [plan for view in views if (plan := source_view(view, view.features)).rows.files]
+        plans = [
+            plan for view in views if (plan := source_view(view, view.features, any_type=True)).rows.files
+        ]
         if not plans:
             return schema.empty_table()
         with AsofJoin(self._limits) as join:
@@ -84,8 +89,8 @@ class ParquetEntityKeys:
 class _Scan:
     """See ports.RowScan."""
 
-    def __init__(self, join: AsofJoin, view: SourceView, wanted: Wanted) -> None:
-        self._join, self._view, self._wanted = join, view, wanted
+    def __init__(self, join: AsofJoin, found: FeatureView, view: SourceView, wanted: Wanted) -> None:
+        self._join, self._found, self._view, self._wanted = join, found, view, wanted
         self.source = source_files.fingerprint(view.rows.files)
         self._given = 0
 
@@ -119,12 +124,12 @@ class _Scan:
                 continue
             rows = batch.slice(skip)
             skip = 0
-            yield _new_rows(rows, len(self._view.keys))
+            yield self._new_rows(rows)
             self._given += rows.num_rows
 
     def _newest(self, tie_break: bool) -> Iterator[pa.RecordBatch]:
         """The last row of each key."""
-        schema = _schema(self._view)
+        types = _types(self._view)
         keys = len(self._view.keys)
         held: pa.RecordBatch | None = None
         query = self._join.stream(
@@ -136,7 +141,7 @@ class _Scan:
             for found in query:
                 if not found.num_rows:
                     continue
-                batch = _restored(found, schema)
+                batch = _restored(found, types)
                 if held is not None:
                     batch = pa.concat_batches([held, batch])
                 last = _last_of_each(batch, keys)
@@ -149,6 +154,29 @@ class _Scan:
                     yield batch.filter(pa.array(last))
         if held is not None:
             yield held
+
+    def _new_rows(self, batch: pa.RecordBatch) -> NewRows:
+        keys = len(self._view.keys)
+        created = batch.column(keys + 1)
+        return NewRows(
+            keys=tuple(batch.columns[:keys]),
+            values=tuple(map(self._value, self._found.features, batch.columns[keys + 2 :])),
+            event_micros=_micros_or(batch.column(keys), NO_TIME),
+            created_micros=None if created.null_count == len(created) else _micros_or(created, NO_TIME),
+        )
+
+    def _value(self, feature: Field, column: pa.Array) -> pa.Array:
+        """A column of a type of ours as it is, any other as messages of Feast's."""
+        if feature.type is not ValueType.UNSPECIFIED:
+            return column
+        try:
+            return opaque(column, declared_type(self._found, feature.name))
+        except (TypeError, ValueError) as error:
+            raise SourceUnreadable(
+                f"view {self._found.name}: {feature.name} is {column.type}, which is not what is declared: "
+                f"{error}",
+                metadata={"view": self._found.name},
+            ) from error
 
 
 class _TieError(Exception):
@@ -196,16 +224,6 @@ def _chunks(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordB
         yield pa.concat_batches(waiting)
 
 
-def _new_rows(batch: pa.RecordBatch, keys: int) -> NewRows:
-    created = batch.column(keys + 1)
-    return NewRows(
-        keys=tuple(batch.columns[:keys]),
-        values=tuple(batch.columns[keys + 2 :]),
-        event_micros=_micros_or(batch.column(keys), NO_TIME),
-        created_micros=None if created.null_count == len(created) else _micros_or(created, NO_TIME),
-    )
-
-
 def _micros_or(times: pa.Array, missing: int) -> npt.NDArray[np.int64]:
     numbers = times.cast(pa.int64())
     if numbers.null_count:
@@ -214,19 +232,21 @@ def _micros_or(times: pa.Array, missing: int) -> npt.NDArray[np.int64]:
     return found
 
 
-def _schema(view: SourceView) -> pa.Schema:
-    keys = [(f"k{i}", arrow_type(key.type)) for i, key in enumerate(view.keys)]
-    times = [("ev", TIMESTAMP), ("cr", TIMESTAMP)]
-    return pa.schema(keys + times + [(item.name, arrow_type(item.type)) for item in view.features])
+def _types(view: SourceView) -> list[pa.DataType | None]:
+    """The types of the columns; None: as the source has them."""
+    features = [
+        None if item.type is ValueType.UNSPECIFIED else arrow_type(item.type) for item in view.features
+    ]
+    return [*(arrow_type(key.type) for key in view.keys), TIMESTAMP, TIMESTAMP, *features]
 
 
-def _restored(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def _restored(batch: pa.RecordBatch, types: Sequence[pa.DataType | None]) -> pa.RecordBatch:
     """A batch of DuckDB's in the declared types: integers that stand for times become timestamps."""
     columns = [
-        column if column.type == field.type else column.cast(field.type)
-        for column, field in zip(batch.columns, schema, strict=True)
+        column if wanted is None or column.type == wanted else column.cast(wanted)
+        for column, wanted in zip(batch.columns, types, strict=True)
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _wanted(view: FeatureView, plan: SourceView, wanted: RowRange) -> Wanted:

@@ -30,7 +30,7 @@ from feast.protos.feast.types.Value_pb2 import Value as FeastValue
 from feast.repo_config import RepoConfig
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from feature_service.domain import Field, ValueType
+from feature_service.domain import Field
 from feature_service.feast_definitions import value_type
 from feature_service.feast_values import to_array, to_values
 from feature_service.packed.keys import view_prefix
@@ -356,13 +356,7 @@ def _micros(moment: datetime) -> int:
 
 
 def _column(values: Sequence[FeastValue | None], field: Field, view: str) -> pa.Array:
-    """A column of Feast values as the layout has it; those of a type without columns as their bytes."""
-    if field.type is ValueType.UNSPECIFIED:
-        raw = [
-            None if value is None or value.WhichOneof("val") is None else value.SerializeToString()
-            for value in values
-        ]
-        return pa.array(raw, pa.binary())
+    """A column of Feast values as the layout has it."""
     try:
         return to_array(values, field.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -373,11 +367,7 @@ def _values(layout: RowLayout, rows: Rows, feature: str) -> list[FeastValue]:
     place = _place(layout, feature)
     if place is None:
         return [FeastValue()] * len(rows)
-    kind = layout.fields[place].type
-    column = rows.column(place)
-    if kind is ValueType.UNSPECIFIED:
-        return [FeastValue() if raw is None else FeastValue.FromString(raw) for raw in column.to_pylist()]
-    return to_values(column, kind, whole_seconds=True)
+    return to_values(rows.column(place), layout.fields[place].type, whole_seconds=True)
 
 
 def _null(layout: RowLayout, rows: Rows, feature: str) -> npt.NDArray[np.bool_]:

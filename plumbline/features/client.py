@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ CHUNK_BYTES = 1024 * 1024
 
 #: A feature service by name, or "view:feature" references.
 Features = str | Sequence[str]
+
+_log = logging.getLogger("plumbline.features")
 
 OnProgress = Callable[[pb.HistoricalFeaturesProgress], None]
 
@@ -306,6 +309,8 @@ class _ArrowReplies(io.RawIOBase):
                     self._on_progress(reply.progress)
             elif part == "summary":
                 self.summary = reply.summary
+                for warning in reply.summary.warnings:
+                    _log.warning(warning)
             elif reply.arrow_ipc:
                 self._buffer = memoryview(reply.arrow_ipc)
                 return

@@ -513,6 +513,7 @@ class HistoricalFeaturesSummary(_message.Message):
     AS_OF_START_FIELD_NUMBER: _builtins.int
     AS_OF_END_FIELD_NUMBER: _builtins.int
     RESULT_URI_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     rows_in: _builtins.int
     rows_out: _builtins.int
     """Always equal to rows_in."""
@@ -531,6 +532,12 @@ class HistoricalFeaturesSummary(_message.Message):
 
     @_builtins.property
     def as_of_end(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a person should know of the result, as of a view none of whose rows was known at any entity row's
+        time, because all of them were created later.
+        """
+
     def __init__(
         self,
         *,
@@ -542,10 +549,11 @@ class HistoricalFeaturesSummary(_message.Message):
         as_of_start: _timestamp_pb2.Timestamp | None = ...,
         as_of_end: _timestamp_pb2.Timestamp | None = ...,
         result_uri: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_end", b"as_of_end", "as_of_start", b"as_of_start", "feature_service", b"feature_service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_end", b"as_of_end", "as_of_start", b"as_of_start", "definition_digest", b"definition_digest", "feature_service", b"feature_service", "features", b"features", "result_uri", b"result_uri", "rows_in", b"rows_in", "rows_out", b"rows_out"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_end", b"as_of_end", "as_of_start", b"as_of_start", "definition_digest", b"definition_digest", "feature_service", b"feature_service", "features", b"features", "result_uri", b"result_uri", "rows_in", b"rows_in", "rows_out", b"rows_out", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Applied and materialized up to two and a half hours ago. Tests push under keys of their own."""
     repo = write_repo(tmp_path_factory.mktemp("tiny"))
     apply(repo)
-    http_port = _free_port()
+    http_port = unused_port()
     limits = {"max_entities": 100, "max_push_rows": 50, "temp_dir": tmp_path_factory.mktemp("scratch")}
     limits |= {"http_port": http_port, "max_message_bytes": 1 << 22}
     with (
@@ -72,10 +72,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on."""
-    return _free_port()
+    return unused_port()
 
 
-def _free_port() -> int:
+def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
