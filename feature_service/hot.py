@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_service.domain import FeatureStatus, ReadPlan, ValueType
+from feature_service.matrix import put
 from feature_service.planning import matrix_names, output_names
 from feature_service.prepared import Answer, Block, FoundRows, PreparedPlan
 from feature_service.reply import Cells, MatrixReply, OnlineReply, ReplyColumn
@@ -74,14 +75,14 @@ class HotPlan:
             answer = self.prepared.answer(found, rows, at.now, self.prepared.limits(at.now, at.max_age))
         values = np.empty((rows, len(self.plan.outputs)), dtype)
         for block, array in zip(self.prepared.blocks, answer.blocks, strict=True):
-            values[:, block.outputs] = array.T
+            put(values, (slice(None), block.outputs), array.T)
         statuses = b""
         if answer.statuses is not None:
             turned = np.ascontiguousarray(answer.statuses.T)
             absent = turned != FeatureStatus.PRESENT
             values[absent] = np.nan
             for output, scalar in fills.items():
-                values[absent[:, output], output] = _number(scalar)
+                put(values, (absent[:, output], output), np.asarray(_number(scalar)))
             statuses = turned.tobytes()
         return self._matrix.encode(rows, values.tobytes(), statuses, self._events(answer), at.now)
 

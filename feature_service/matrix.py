@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -43,7 +45,9 @@ def matrix_reply(plan: ReadPlan, found: OnlineFeatures, dtype: npt.DTypeLike) ->
     values = np.empty((found.rows, len(found.columns)), dtype)
     statuses = np.full(values.shape, FeatureStatus.PRESENT, np.uint8)
     for i, column in enumerate(found.columns):
-        values[:, i] = _numbers(column.values)
+        put(values, (slice(None), i), _numbers(column.values))
+        if column.values.null_count:
+            values[column.values.is_null().to_numpy(zero_copy_only=False), i] = np.nan
         if column.statuses is not None:
             statuses[:, i] = column.statuses
     told = b"" if (statuses == FeatureStatus.PRESENT).all() else statuses.tobytes()
@@ -52,14 +56,22 @@ def matrix_reply(plan: ReadPlan, found: OnlineFeatures, dtype: npt.DTypeLike) ->
     return reply.encode(found.rows, values.tobytes(), told, events, found.now)
 
 
-def _numbers(array: pa.Array) -> npt.NDArray[np.float64]:
-    """NaN for null."""
+def put(values: npt.NDArray[Any], index: Any, numbers: npt.NDArray[Any]) -> None:
+    """values[index] = numbers, each rounded once, to the nearest; beyond float32's range: infinite.
+
+    An int64 that went to float32 by way of float64 would be rounded twice, and end beside the nearest now and
+    then.
+    """
+    with np.errstate(over="ignore"):
+        values[index] = numbers
+
+
+def _numbers(array: pa.Array) -> npt.NDArray[Any]:
+    """Of the column's own type; 0 for null."""
     if pa.types.is_timestamp(array.type):
         array = array.cast(pa.int64())
     elif pa.types.is_boolean(array.type):
         array = array.cast(pa.uint8())
     plain = array.fill_null(0) if array.null_count else array
-    numbers: npt.NDArray[np.float64] = plain.to_numpy(zero_copy_only=False).astype(np.float64)
-    if array.null_count:
-        numbers[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    numbers: npt.NDArray[Any] = plain.to_numpy(zero_copy_only=False)
     return numbers

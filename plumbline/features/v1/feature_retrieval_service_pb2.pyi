@@ -329,7 +329,8 @@ class GetFeatureMatrixResponse(_message.Message):
     values: _builtins.bytes
     """row_count × len(names) numbers, row by row, little-endian, of the type asked for. NaN where the
     status is not PRESENT and no default was given. A bool is 0 or 1, a timestamp its microseconds.
-    float64 holds integers exactly up to 2^53, float32 up to 2^24.
+    float64 holds integers exactly up to 2^53, float32 up to 2^24; what lies between is rounded to the
+    nearest, what lies beyond float32's range is infinite.
     """
     row_count: _builtins.int
     statuses: _builtins.bytes

@@ -12,19 +12,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feature_service.arrow_types import arrow_type
 from feature_service.catalog import Catalog
 from feature_service.digests import service_digest
-from feature_service.domain import FeatureService, FeatureView, Field, Projection, ValueType, ViewKind
+from feature_service.domain import (
+    FeatureService,
+    FeatureView,
+    Field,
+    Projection,
+    ReadPlan,
+    ValueType,
+    ViewKind,
+)
 from feature_service.hot import HotPlan
 from feature_service.online import Limits, OnlineReads
 from feature_service.packed.keys import EntityKeys, view_prefix
 from feature_service.packed.layout import RowLayout
 from feature_service.packed.store import PackedOnlineStore
-from feature_service.planning import Definitions
+from feature_service.planning import Definitions, Selection, matrix_names
 from feature_service.ports import NOT_STORED, RowReads
 from feature_service.retrieval import OnlineRetrieval
 from feature_service.threads import Threads
@@ -119,6 +127,9 @@ class World:
         (entity,) = EntityKeys(view.join_keys).encode([[key]] if view.join_keys else [])
         self.rows.rows[view_prefix(view.project, view.name) + entity] = row
 
+    def plan(self) -> ReadPlan:
+        return self.catalog.plan(Selection("s"))
+
     def both(self, request: Any, remaining: float | None = None) -> tuple[Any, Any]:
         """The same request answered by either path, parsed; the first is the packed one."""
         matrix = isinstance(request, pb.GetFeatureMatrixRequest)
@@ -170,6 +181,7 @@ def worlds(draw: Any, kinds: Sequence[ValueType]) -> tuple[list[FeatureView], li
     return views, projections, rows
 
 
+@st.composite
 def requests(draw: Any, kind: Any) -> Any:
     ids = draw(st.lists(st.sampled_from([0, 1, 2, 3, None]), min_size=1, max_size=20))
     if draw(st.booleans()):
@@ -179,6 +191,14 @@ def requests(draw: Any, kind: Any) -> Any:
     if draw(st.booleans()):
         request.max_age.FromTimedelta(timedelta(days=1))
     return request
+
+
+def ask(ids: Sequence[int], **others: Any) -> pb.GetOnlineFeaturesRequest:
+    return pb.GetOnlineFeaturesRequest(
+        selection=pb.FeatureSelection(feature_service="s"),
+        entities=columns.encode_mapping({"id": pa.array(ids, pa.int64())}),
+        **others,
+    )
 
 
 WIDTHS = st.sampled_from([pa.int64(), pa.int32()])
@@ -191,7 +211,7 @@ def test_packed_rows_give_the_message_that_arrow_gives(world: Any, data: st.Data
     for row in rows:
         it.store(*row)
     assert it.catalog._state[2], "the plan of the service was made before anybody asked"
-    request = requests(data.draw, pb.GetOnlineFeaturesRequest)
+    request = data.draw(requests(pb.GetOnlineFeaturesRequest))
     request.full_feature_names = True
     if data.draw(st.booleans()):
         item = projections[0].features[0]
@@ -208,17 +228,41 @@ def test_packed_rows_give_the_message_that_arrow_gives(world: Any, data: st.Data
     assert packed.row_count == len(columns.decode(request.entities[0]))
 
 
-@given(world=worlds(NUMBERS), data=st.data(), kind=st.sampled_from([0, 1, 2]))
+def one_number(kind: ValueType, number: float) -> tuple[list[FeatureView], list[Projection], list[Any]]:
+    found = view("v0", [kind], None)
+    return [found], [Projection("v0", "v0", found.features)], [(found, 1, NOW_MICROS, [number])]
+
+
+#: Half-way between two float32 and a little more; the little is lost on the way through float64.
+TWICE_ROUNDED = 2**54 + 2**30 + 1
+
+
+@given(
+    world=worlds(NUMBERS),
+    request=requests(pb.GetFeatureMatrixRequest),
+    kind=st.sampled_from([0, 1, 2]),
+    default=st.integers(-(2**63), 2**63 - 1),
+)
+@example(world=one_number(ValueType.INT64, TWICE_ROUNDED), request=ask([1, 2]), kind=2, default=TWICE_ROUNDED)
+@example(world=one_number(ValueType.DOUBLE, 3.4028235677973366e38), request=ask([1, 2]), kind=2, default=0)
 def test_a_matrix_of_packed_rows_is_the_one_of_arrow(
-    world: Any, data: st.DataObject, kind: int, pool: Any
+    world: Any, request: Any, kind: int, default: int, pool: Any
 ) -> None:
     views, projections, rows = world
     it = World(views, projections, pool)
     for row in rows:
         it.store(*row)
-    request = requests(data.draw, pb.GetFeatureMatrixRequest)
-    request.type = kind  # type: ignore[assignment]
-    packed, arrow = it.both(request)
+    wanted = pb.GetFeatureMatrixRequest(
+        selection=request.selection, entities=request.entities, type=pb.MatrixType.Name(kind)
+    )
+    if request.HasField("max_age"):
+        wanted.max_age.CopyFrom(request.max_age)
+    item = projections[0].features[0]
+    if item.type is ValueType.INT64:
+        name = item.name if len(views) == 1 else f"{projections[0].label}__{item.name}"
+        if name in matrix_names(it.plan()):
+            wanted.defaults.append(columns.encode(name, pa.array([default], pa.int64())))
+    packed, arrow = it.both(wanted)
     dtype = "<f4" if kind == 2 else "<f8"
     np.testing.assert_array_equal(np.frombuffer(packed.values, dtype), np.frombuffer(arrow.values, dtype))
     packed.values = arrow.values = b""
@@ -231,14 +275,6 @@ def doubles(ages: Mapping[int, int], pool: Any) -> World:
     for key, age in ages.items():
         it.store(own, key, NOW_MICROS - age, [key + 0.5, key])
     return it
-
-
-def ask(ids: Sequence[int], **others: Any) -> pb.GetOnlineFeaturesRequest:
-    return pb.GetOnlineFeaturesRequest(
-        selection=pb.FeatureSelection(feature_service="s"),
-        entities=columns.encode_mapping({"id": pa.array(ids, pa.int64())}),
-        **others,
-    )
 
 
 def test_a_store_that_does_not_answer_leaves_cells_unavailable_where_that_is_allowed(pool: Any) -> None:
@@ -313,3 +349,15 @@ def test_a_change_of_definitions_leaves_plans_in_use_as_they_were(pool: Any) -> 
     assert packed.definition_digest == service.digest
     assert before is not None
     assert before.plan.digest == named.services["s"].digest
+
+
+def test_a_matrix_rounds_each_number_once(pool: Any) -> None:
+    views, projections, rows = one_number(ValueType.INT64, TWICE_ROUNDED)
+    it = World(views, projections, pool)
+    it.store(*rows[0])
+    asked = ask([1])
+    request = pb.GetFeatureMatrixRequest(
+        selection=asked.selection, entities=asked.entities, type=pb.MATRIX_TYPE_FLOAT32
+    )
+    for reply in it.both(request):
+        assert np.frombuffer(reply.values, "<f4").tolist() == [2.0**54 + 2.0**31]
