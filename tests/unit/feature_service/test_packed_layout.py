@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feature_service.domain import Field, ValueType
-from feature_service.packed.layout import HEADER, NO_TIME, RowLayout, column_type, times
+from feature_service.packed.layout import HEADER, NO_TIME, RowLayout, arrow_type, times
 from feature_service.packed.variable import CorruptRow
 
 KINDS = list(ValueType)
@@ -40,8 +40,8 @@ def values_of(kind: ValueType) -> st.SearchStrategy[Any]:
 def array(values: Sequence[Any], kind: ValueType) -> pa.Array:
     if kind.element is ValueType.TIMESTAMP:
         plain = pa.list_(pa.int64()) if kind.is_list else pa.int64()
-        return pa.array(values, plain).cast(column_type(kind))
-    return pa.array(values, column_type(kind))
+        return pa.array(values, plain).cast(arrow_type(kind))
+    return pa.array(values, arrow_type(kind))
 
 
 def plain(found: pa.Array, kind: ValueType) -> list[Any]:
@@ -93,7 +93,7 @@ def test_what_is_packed_is_decoded(table: Any, blank_at: int) -> None:
     for i, (field, array_) in enumerate(zip(layout.fields, values, strict=True)):
         column = found.column(i)
         column.validate(full=True)
-        assert column.type == column_type(field.type)
+        assert column.type == arrow_type(field.type)
         wanted = plain(array_, field.type)
         assert plain(column, field.type) == [*wanted[:blank_at], None, *wanted[blank_at:]]
         assert found.nulls(i).tolist() == [
