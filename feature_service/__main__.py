@@ -39,7 +39,7 @@ def _serve() -> int:
 
 
 def _apply(repo: Path | None) -> int:
-    from feature_service.feast_apply import apply
+    from feature_service.feast_adapters.apply import apply
 
     _quieten_feast()
     folder = repo or FeatureSettings().repo

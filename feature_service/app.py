@@ -15,27 +15,27 @@ from pathlib import Path
 
 from feature_service.background import refreshing, sweeping
 from feature_service.catalog import Catalog
-from feature_service.checkpoints import Checkpoints, NotedLog
-from feature_service.data_roots import DataRoots
-from feature_service.feast_calls import FeastCalls
-from feature_service.feast_on_demand import FeastOnDemandViews
-from feature_service.feast_repo import FeastRepo, load_config
-from feature_service.feast_servicers import feast_services
-from feature_service.history import HistoricalEngine, HistoricalJoin, HistoricalRun, JoinRequest
-from feature_service.hot import HotPlan
-from feature_service.http import FeastHttp
-from feature_service.materialize import Materialization
-from feature_service.online import Limits, OnlineReads
-from feature_service.online_stores import OpenedStore, open_online_store
+from feature_service.feast_adapters.on_demand import FeastOnDemandViews
+from feature_service.feast_adapters.online_stores import OpenedStore, open_online_store
+from feature_service.feast_adapters.repo import FeastRepo, load_config
+from feature_service.feast_clients.calls import FeastCalls
+from feature_service.feast_clients.http import FeastHttp
+from feature_service.feast_clients.servicers import feast_services
+from feature_service.history.data_roots import DataRoots
+from feature_service.history.join import HistoricalEngine, HistoricalJoin, HistoricalRun, JoinRequest
+from feature_service.online.hot import HotPlan
+from feature_service.online.retrieval import OnlineRetrieval
+from feature_service.online_reads import Limits, OnlineReads
 from feature_service.packed.store import PackedOnlineStore
-from feature_service.push import Push
-from feature_service.retrieval import OnlineRetrieval
-from feature_service.sampling import EntitySampling
 from feature_service.servicer import FeatureServicer, Historical
 from feature_service.settings import FeatureSettings
 from feature_service.stores.asof_join import JoinLimits
 from feature_service.stores.newest import ParquetEntityKeys, ParquetNewestRows
 from feature_service.threads import Threads
+from feature_service.writes.checkpoints import Checkpoints, NotedLog
+from feature_service.writes.materialize import Materialization
+from feature_service.writes.push import Push
+from feature_service.writes.sampling import EntitySampling
 from plumbline.features.errors import StoreUnavailable
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import (
     add_FeatureRetrievalServiceServicer_to_server,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from feature_service.catalog import Catalog
 from feature_service.domain import ViewKind
-from feature_service.feast_repo import FeastRepo
+from feature_service.feast_adapters.repo import FeastRepo
 from feature_service.packed.store import PackedOnlineStore
 from plumbline.errors import PlumblineError
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from feature_service.domain import Entity, FeatureService, FeatureView, ReadPlan
-from feature_service.hot import HotPlan
+from feature_service.online.hot import HotPlan
 from feature_service.planning import Definitions, Selection, plan
 from plumbline.errors import FieldViolation, PlumblineError
 from plumbline.features.errors import DefinitionChanged, EntityNotFound, InvalidField, InvalidPageToken

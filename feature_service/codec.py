@@ -10,11 +10,11 @@ import pyarrow as pa
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from feature_service import domain
-from feature_service.history import Progress, Summary
-from feature_service.materialize import MaterializeProgress
+from feature_service.history.join import Progress, Summary
+from feature_service.online.retrieval import OnlineFeatures, ReadOptions
 from feature_service.planning import Selection
-from feature_service.push import Destination, Pushed, PushedStream
-from feature_service.retrieval import OnlineFeatures, ReadOptions
+from feature_service.writes.materialize import MaterializeProgress
+from feature_service.writes.push import Destination, Pushed, PushedStream
 from plumbline import columns
 from plumbline.errors import FieldViolation
 from plumbline.features.errors import InvalidField

@@ -13,17 +13,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from feature_service import codec, spool
+from feature_service import codec
 from feature_service.catalog import Catalog
-from feature_service.data_roots import DataRoots
-from feature_service.entity_rows import malformed
-from feature_service.history import HistoricalRun, JoinRequest, Progress, Step, Summary
+from feature_service.history import spool
+from feature_service.history.data_roots import DataRoots
+from feature_service.history.entity_rows import malformed
+from feature_service.history.join import HistoricalRun, JoinRequest, Progress, Step, Summary
 from feature_service.jobs import drain
-from feature_service.materialize import Materialization
-from feature_service.online import OnlineReads
-from feature_service.push import Push, Pushed, PushedStream
-from feature_service.sampling import EntitySampling
+from feature_service.online_reads import OnlineReads
 from feature_service.threads import Threads
+from feature_service.writes.materialize import Materialization
+from feature_service.writes.push import Push, Pushed, PushedStream
+from feature_service.writes.sampling import EntitySampling
 from plumbline.errors import PlumblineError
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb

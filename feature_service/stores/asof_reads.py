@@ -14,9 +14,9 @@ from feast.labeling.label_view import LabelView
 from feast.repo_config import RepoConfig
 from feast.utils import _parse_feature_ref
 
-from feature_service import feast_definitions
 from feature_service.domain import FeatureView as View
 from feature_service.domain import Field, Projection, ValueType
+from feature_service.feast_adapters import definitions as feast_definitions
 from feature_service.stores.asof_join import AsofJoin
 from feature_service.stores.asof_sources import SourceRows, file_source, path_of, source_schema
 from feature_service.stores.asof_sql import SourceView

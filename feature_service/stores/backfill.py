@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from feature_service.aligned import ipc_batches
 from feature_service.domain import KnownAt
+from feature_service.history.aligned import ipc_batches
 from feature_service.stores.asof_join import AsofJoin
 from feature_service.stores.asof_sql import SourceView
 

@@ -3,9 +3,9 @@
     batch_engine:
       type: feature_service.stores.engine.PackedComputeEngine
 
-With the offline store of this package it reads the Parquet files itself; what that means for late rows,
-ends in the future and runs that were killed is said in `feature_service.materialize`. Any other offline
-store is asked for an Arrow table. Packed online stores get packed rows, all others go through their
+With the offline store of this package it reads the Parquet files itself; what that means for late rows, ends
+in the future and runs that were killed is said in `writes.materialize`. Any other offline store is asked for
+an Arrow table. Packed online stores get packed rows, all others go through their
 online_write_batch, guarded by event time. Views with transformations or aggregations are left to Feast's
 local engine, and with other offline stores those with maps, structs and the like, too.
 """
@@ -37,21 +37,22 @@ from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 
-from feature_service import domain, feast_definitions
+from feature_service import domain
 from feature_service.arrow_types import to_utc_micros
-from feature_service.checkpoints import Checkpoints, NotedLog
 from feature_service.coercion import coerce
 from feature_service.domain import ValueType
-from feature_service.feast_online import FeastOnlineStore
-from feature_service.feast_repo import trusted_end
-from feature_service.materialize import Materialization, MaterializeProgress
-from feature_service.online_stores import open_online_store
+from feature_service.feast_adapters import definitions as feast_definitions
+from feature_service.feast_adapters.online import FeastOnlineStore
+from feature_service.feast_adapters.online_stores import open_online_store
+from feature_service.feast_adapters.repo import trusted_end
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.planning import Definitions
 from feature_service.ports import NO_TIME, Micros, NewRows, RowRange, RowScan
 from feature_service.stores.asof import AsofOfflineStore
 from feature_service.stores.asof_sources import join_limits
 from feature_service.stores.newest import WRITE_ROWS, ParquetNewestRows
+from feature_service.writes.checkpoints import Checkpoints, NotedLog
+from feature_service.writes.materialize import Materialization, MaterializeProgress
 from plumbline.features.errors import SourceUnreadable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from feature_service.arrow_types import TIMESTAMP, arrow_type
 from feature_service.domain import FeatureView, Field, ValueType
-from feature_service.feast_definitions import declared_type
-from feature_service.feast_values import opaque
+from feature_service.feast_adapters.definitions import declared_type
+from feature_service.feast_adapters.values import opaque
 from feature_service.ports import NO_TIME, NewRows, RowRange, RowScan
 from feature_service.stores import newest_sql as sql
 from feature_service.stores import source_files

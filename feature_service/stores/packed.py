@@ -31,8 +31,8 @@ from feast.repo_config import RepoConfig
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from feature_service.domain import Field
-from feature_service.feast_definitions import value_type
-from feature_service.feast_values import to_array, to_values
+from feature_service.feast_adapters.definitions import value_type
+from feature_service.feast_adapters.values import to_array, to_values
 from feature_service.packed.keys import view_prefix
 from feature_service.packed.layout import NO_TIME, RowLayout, Rows
 from feature_service.packed.schemas import Schemas

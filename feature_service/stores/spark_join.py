@@ -33,8 +33,8 @@ from pyspark.sql import types as t
 
 from feature_service.domain import KnownAt, ViewRead
 from feature_service.domain import ValueType as Kind
-from feature_service.entity_rows import SpooledRows, malformed
-from feature_service.history import JoinedFeature, JoinRequest, Progress, Step, Summary
+from feature_service.history.entity_rows import SpooledRows, malformed
+from feature_service.history.join import JoinedFeature, JoinRequest, Progress, Step, Summary
 from feature_service.planning import output_names
 from feature_service.stores.spark_session import FeastSpark
 from feature_service.stores.spark_sources import (

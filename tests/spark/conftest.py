@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from feature_service.app import build
-from feature_service.feast_apply import apply
+from feature_service.feast_adapters.apply import apply
 from plumbline.channel import open_channel
 from plumbline.features.client import CHUNK_BYTES, FeatureClient, selection
 from plumbline.features.errors import CLASSES

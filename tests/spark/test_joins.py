@@ -12,7 +12,7 @@ import pytest
 
 from feature_service.app import build
 from feature_service.domain import KnownAt
-from feature_service.feast_apply import apply
+from feature_service.feast_adapters.apply import apply
 from plumbline.features.client import FeatureClient
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from tests.integration.feature_service.conftest import settings_for

@@ -11,10 +11,10 @@ import prometheus_client  # noqa: F401
 import pytest
 
 from feature_service.domain import FeatureView
-from feature_service.feast_apply import apply
-from feature_service.feast_online import FeastOnlineStore
-from feature_service.feast_repo import FeastRepo, load_config
-from feature_service.online_stores import open_online_store
+from feature_service.feast_adapters.apply import apply
+from feature_service.feast_adapters.online import FeastOnlineStore
+from feature_service.feast_adapters.online_stores import open_online_store
+from feature_service.feast_adapters.repo import FeastRepo, load_config
 from feature_service.packed.store import PackedOnlineStore
 from tests.conftest import RedisCluster
 from tests.integration.feature_service.repo import SQLITE, write_repo

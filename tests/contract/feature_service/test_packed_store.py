@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from feature_service.domain import FeatureView, Field, ValueType, ViewKind
-from feature_service.feast_repo import load_config
-from feature_service.online_stores import open_online_store
+from feature_service.feast_adapters.online_stores import open_online_store
+from feature_service.feast_adapters.repo import load_config
 from feature_service.packed.keys import EntityKeys, view_prefix
 from feature_service.packed.layout import RowLayout
 from feature_service.packed.store import PackedOnlineStore

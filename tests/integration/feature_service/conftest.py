@@ -14,7 +14,7 @@ import prometheus_client  # noqa: F401
 import pytest
 
 from feature_service.app import build
-from feature_service.feast_apply import apply
+from feature_service.feast_adapters.apply import apply
 from feature_service.settings import FeatureSettings
 from plumbline.channel import open_channel
 from plumbline.features.client import FeatureClient

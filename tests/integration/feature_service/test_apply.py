@@ -10,8 +10,8 @@ import prometheus_client  # noqa: F401
 import pytest
 from google.protobuf.message import DecodeError
 
-from feature_service.feast_apply import Change, apply
-from feature_service.feast_repo import FeastRepo, load_config
+from feature_service.feast_adapters.apply import Change, apply
+from feature_service.feast_adapters.repo import FeastRepo, load_config
 from servicekit.server import StartupError
 from tests.integration.feature_service.repo import DEFINITIONS, ago, write_repo
 

@@ -16,7 +16,7 @@ from feast import FeatureStore
 from feast.feature_view import FeatureViewState
 
 from feature_service.app import build
-from feature_service.feast_apply import apply
+from feature_service.feast_adapters.apply import apply
 from plumbline.features.client import FeatureClient
 from tests.integration.feature_service.conftest import settings_for
 from tests.integration.feature_service.repo import ago, write_repo

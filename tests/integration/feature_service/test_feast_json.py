@@ -11,10 +11,11 @@ from feast.feature_server_utils import convert_response_to_dict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_service import feast_codec, http_codec
 from feature_service.arrow_types import arrow_type
 from feature_service.domain import FeatureStatus, ValueType
-from feature_service.feast_calls import Answer, AnswerColumn
+from feature_service.feast_clients import codec as feast_codec
+from feature_service.feast_clients import http_codec
+from feature_service.feast_clients.calls import Answer, AnswerColumn
 from feature_service.ports import NOT_STORED
 
 KINDS = [kind for kind in ValueType if kind is not ValueType.UNSPECIFIED]

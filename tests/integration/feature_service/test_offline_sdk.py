@@ -27,8 +27,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_service.domain import KnownAt
-from feature_service.feast_apply import apply
-from feature_service.feast_repo import FeastRepo
+from feature_service.feast_adapters.apply import apply
+from feature_service.feast_adapters.repo import FeastRepo
 from feature_service.stores import parquet, remote
 from feature_service.stores.asof import AsofOfflineStore
 from plumbline.features.errors import SourceUnreadable, TypeMismatch

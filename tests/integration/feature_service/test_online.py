@@ -302,7 +302,7 @@ def test_a_value_that_a_field_cannot_have_is_told_with_the_field(
 
 def test_a_store_that_is_away_is_unavailable(tmp_path: Any, free_port: int) -> None:
     from feature_service.app import build
-    from feature_service.feast_apply import apply
+    from feature_service.feast_adapters.apply import apply
     from plumbline.features.client import FeatureClient
     from tests.support import running_server
 

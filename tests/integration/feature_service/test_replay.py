@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_service.app import build
-from feature_service.feast_apply import apply
+from feature_service.feast_adapters.apply import apply
 from plumbline.features.client import FeatureClient
 from plumbline.features.errors import InvalidTimeRange
 from plumbline.times import moment

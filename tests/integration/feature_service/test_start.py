@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from feature_service.app import build
-from feature_service.feast_apply import apply
+from feature_service.feast_adapters.apply import apply
 from servicekit.server import StartupError
 from tests.integration.feature_service.conftest import Running, settings_for
 from tests.integration.feature_service.repo import write_repo

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_service.app import build
-from feature_service.feast_apply import apply
+from feature_service.feast_adapters.apply import apply
 from plumbline import wire
 from plumbline.errors import MalformedColumn, PlumblineError
 from plumbline.features.client import FeatureClient

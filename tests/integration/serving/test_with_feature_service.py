@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from feature_service.app import build as build_features
-from feature_service.feast_apply import apply
+from feature_service.feast_adapters.apply import apply
 from feature_service.settings import FeatureSettings
 from plumbline.features.client import FeatureClient
 from plumbline.features.v1 import feature_retrieval_service_pb2 as features_pb

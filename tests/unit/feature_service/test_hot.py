@@ -27,14 +27,14 @@ from feature_service.domain import (
     ValueType,
     ViewKind,
 )
-from feature_service.hot import HotPlan
-from feature_service.online import Limits, OnlineReads
+from feature_service.online.hot import HotPlan
+from feature_service.online.retrieval import OnlineRetrieval
+from feature_service.online_reads import Limits, OnlineReads
 from feature_service.packed.keys import EntityKeys, view_prefix
 from feature_service.packed.layout import RowLayout
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.planning import Definitions, Selection, matrix_names
 from feature_service.ports import NOT_STORED, RowReads
-from feature_service.retrieval import OnlineRetrieval
 from feature_service.threads import Threads
 from plumbline import columns
 from plumbline.features.errors import InvalidField, StoreUnavailable

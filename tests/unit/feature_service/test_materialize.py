@@ -12,11 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_service import materialize
-from feature_service.checkpoints import Checkpoints, NotedLog
 from feature_service.domain import FeatureView, Field, Source, ValueType, ViewKind
-from feature_service.feast_repo import trusted_end
-from feature_service.materialize import Materialization, MaterializeProgress
+from feature_service.feast_adapters.repo import trusted_end
 from feature_service.packed.lmdb_rows import LmdbRows
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.planning import Definitions
@@ -24,6 +21,9 @@ from feature_service.ports import NewRows, StoredRows
 from feature_service.stores import newest
 from feature_service.stores.asof_join import JoinLimits
 from feature_service.stores.newest import ParquetNewestRows
+from feature_service.writes import materialize
+from feature_service.writes.checkpoints import Checkpoints, NotedLog
+from feature_service.writes.materialize import Materialization, MaterializeProgress
 from plumbline.features.errors import InvalidField, InvalidTimeRange, StoreUnavailable
 
 DAY = timedelta(days=1)

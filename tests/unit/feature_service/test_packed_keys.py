@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from feature_service.arrow_types import arrow_type
 from feature_service.domain import Field, ValueType
-from feature_service.feast_values import to_values
+from feature_service.feast_adapters.values import to_values
 from feature_service.packed.keys import NO_KEY, EntityKeys, view_prefix
 
 VALUES: dict[ValueType, st.SearchStrategy[Any]] = {

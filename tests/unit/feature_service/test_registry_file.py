@@ -11,7 +11,7 @@ from feast.protos.feast.core.Registry_pb2 import Registry as RegistryProto
 from feast.repo_config import RegistryConfig
 
 from feature_service import registry_file
-from feature_service.registry_file import BrokenRegistryError, WholeFileRegistryStore
+from feature_service.feast_adapters.registry_file import BrokenRegistryError, WholeFileRegistryStore
 
 
 def stores(folder: Path) -> tuple[WholeFileRegistryStore, FileRegistryStore]:

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from feature_service.domain import FeatureView, Field
+from feature_service.online.retrieval import OnlineFeatures, OnlineRetrieval
 from feature_service.planning import Selection, plan
 from feature_service.ports import NOT_STORED, NewRows, StoredRows
-from feature_service.retrieval import OnlineFeatures, OnlineRetrieval
 from tests.unit.feature_service.definitions import definitions
 
 NOW = datetime(2024, 5, 1, 12, 0, 0, 7, UTC)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from feature_service.arrow_types import arrow_type
 from feature_service.domain import ValueType
-from feature_service.untyped import from_json, from_text
+from feature_service.feast_clients.untyped import from_json, from_text
 from plumbline.features.errors import TypeMismatch
 
 MOMENT = datetime(2024, 3, 10, 7, 30, 0, 123456, UTC)

@@ -17,7 +17,7 @@ from feast import FeatureStore
 from feast.repo_config import RepoConfig
 from feast.repo_operations import _get_repo_contents, apply_total_with_repo_instance
 
-from feature_service.feast_repo import FeastRepo, load_config
+from feature_service.feast_adapters.repo import FeastRepo, load_config
 from feature_service.planning import Definitions
 from servicekit.server import StartupError
 

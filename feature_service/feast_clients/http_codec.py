@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
-from feature_service import untyped
 from feature_service.arrow_types import OPAQUE
 from feature_service.domain import FeatureStatus, ValueType
-from feature_service.feast_calls import Answer, AnswerColumn, Cells
-from feature_service.feast_codec import json_values, view_versions, whole_seconds
+from feature_service.feast_clients import untyped
+from feature_service.feast_clients.calls import Answer, AnswerColumn, Cells
+from feature_service.feast_clients.codec import json_values, view_versions, whole_seconds
 from feature_service.planning import Selection
 from feature_service.ports import NOT_STORED
 from plumbline import wire

@@ -19,12 +19,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from feature_service import http_codec
 from feature_service.catalog import Catalog
-from feature_service.feast_calls import FeastCalls, destination
+from feature_service.feast_clients import http_codec
+from feature_service.feast_clients.calls import FeastCalls, destination
 from feature_service.jobs import drain
-from feature_service.materialize import Materialization
-from feature_service.push import Destination
+from feature_service.writes.materialize import Materialization
+from feature_service.writes.push import Destination
 from plumbline import wire
 from plumbline.errors import FieldViolation, PlumblineError, ResourceExhausted, Unimplemented
 from plumbline.features.errors import InvalidField

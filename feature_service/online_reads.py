@@ -16,16 +16,16 @@ import numpy.typing as npt
 from feature_service import codec
 from feature_service.catalog import Catalog
 from feature_service.domain import ReadPlan
-from feature_service.hot import Fills, HotPlan, Moment
-from feature_service.matrix import check_numeric, matrix_reply
+from feature_service.online.hot import Fills, HotPlan, Moment
+from feature_service.online.matrix import check_numeric, matrix_reply
+from feature_service.online.prepared import FoundRows, OtherLayout
+from feature_service.online.request_keys import plain_keys
+from feature_service.online.retrieval import OnlineFeatures, OnlineRetrieval, ReadOptions, default_values
 from feature_service.packed.keys import KeyColumn
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.packed.variable import CorruptRow
 from feature_service.planning import matrix_names, output_names
 from feature_service.ports import RowReads, RowStore
-from feature_service.prepared import FoundRows, OtherLayout
-from feature_service.request_keys import plain_keys
-from feature_service.retrieval import OnlineFeatures, OnlineRetrieval, ReadOptions, default_values
 from feature_service.threads import Threads
 from plumbline.features.errors import StoreUnavailable
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb

@@ -17,11 +17,11 @@ from feast.protos.feast.serving.ServingService_pb2 import (
 from feast.protos.feast.types.Value_pb2 import Value as FeastValue
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from feature_service import untyped
 from feature_service.arrow_types import OPAQUE, TIMESTAMP
 from feature_service.domain import FeatureStatus, FeatureView, ValueType
-from feature_service.feast_calls import Answer, AnswerColumn, Cells
-from feature_service.feast_values import to_values
+from feature_service.feast_adapters.values import to_values
+from feature_service.feast_clients import untyped
+from feature_service.feast_clients.calls import Answer, AnswerColumn, Cells
 from feature_service.planning import Selection
 from feature_service.ports import NOT_STORED
 from plumbline.errors import FieldViolation, InvalidArgument

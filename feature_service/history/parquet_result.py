@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from feature_service.entity_rows import bad_field
+from feature_service.history.entity_rows import bad_field
 from feature_service.stores import remote
 from plumbline.features.errors import InvalidField, StorageFull
 

@@ -21,9 +21,9 @@ from feast.protos.feast.serving.ServingService_pb2_grpc import (
     add_ServingServiceServicer_to_server,
 )
 
-from feature_service import feast_codec
-from feature_service.feast_calls import FeastCalls, destination
-from feature_service.push import Destination
+from feature_service.feast_clients import codec as feast_codec
+from feature_service.feast_clients.calls import FeastCalls, destination
+from feature_service.writes.push import Destination
 from servicekit.server import Service
 
 _HOT = frozenset({"GetOnlineFeatures"})

@@ -11,15 +11,21 @@ from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
-from feature_service.aligned import Aligned, ipc_batches, whole
 from feature_service.arrow_types import arrow_type
 from feature_service.coercion import coerce
 from feature_service.domain import FeatureService, FeatureView, Field, KnownAt, ReadPlan, ValueType, ViewRead
-from feature_service.entity_rows import EntityRows, EntityTimes, ParquetEntityRows, SpooledRows, malformed
-from feature_service.parquet_result import ParquetResult
+from feature_service.history.aligned import Aligned, ipc_batches, whole
+from feature_service.history.entity_rows import (
+    EntityRows,
+    EntityTimes,
+    ParquetEntityRows,
+    SpooledRows,
+    malformed,
+)
+from feature_service.history.parquet_result import ParquetResult
+from feature_service.online.retrieval import on_demand_inputs
 from feature_service.planning import output_names
 from feature_service.ports import OnDemandViews
-from feature_service.retrieval import on_demand_inputs
 from feature_service.stores.asof_join import AsofJoin, JoinLimits
 from feature_service.stores.backfill import backfilled
 from feature_service.stores.source_views import source_view

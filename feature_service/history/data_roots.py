@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from feature_service.entity_rows import bad_field
+from feature_service.history.entity_rows import bad_field
 from feature_service.stores.remote import is_remote, local_path, shown
 
 

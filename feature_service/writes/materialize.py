@@ -9,10 +9,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from feature_service.checkpoints import Checkpoints, Operation, ViewPoint, to_micros, to_moment
 from feature_service.domain import FeatureView, ViewKind
 from feature_service.planning import Definitions
 from feature_service.ports import MaterializationLog, NewestRows, OnlineStore, RowRange
+from feature_service.writes.checkpoints import Checkpoints, Operation, ViewPoint, to_micros, to_moment
 from plumbline.errors import FieldViolation
 from plumbline.features.errors import InvalidField, InvalidTimeRange
 

@@ -27,7 +27,7 @@ from feast.protos.feast.types.Value_pb2 import Value as FeastValue
 from feast.repo_config import RepoConfig
 
 from feature_service.domain import FeatureView, Field
-from feature_service.feast_values import to_array, to_values
+from feature_service.feast_adapters.values import to_array, to_values
 from feature_service.ports import NO_TIME, NOT_STORED, Micros, NewRows, StoredRows
 from plumbline.features.errors import SourceUnreadable, StoreUnavailable
 

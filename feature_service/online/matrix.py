@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from feature_service.domain import FeatureStatus, ReadPlan, ValueType
+from feature_service.online.reply import MatrixReply
+from feature_service.online.retrieval import OnlineFeatures
 from feature_service.planning import matrix_names
-from feature_service.reply import MatrixReply
-from feature_service.retrieval import OnlineFeatures
 from plumbline.errors import FieldViolation
 from plumbline.features.errors import InvalidField
 

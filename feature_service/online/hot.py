@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_service.domain import FeatureStatus, ReadPlan, ValueType
-from feature_service.matrix import put
+from feature_service.online.matrix import put
+from feature_service.online.prepared import Answer, Block, FoundRows, PreparedPlan
+from feature_service.online.reply import Cells, MatrixReply, OnlineReply, ReplyColumn
 from feature_service.planning import matrix_names, output_names
-from feature_service.prepared import Answer, Block, FoundRows, PreparedPlan
-from feature_service.reply import Cells, MatrixReply, OnlineReply, ReplyColumn
 from plumbline import columns
 from plumbline.features.errors import AmbiguousFeatureName
 

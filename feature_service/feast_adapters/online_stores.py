@@ -5,7 +5,7 @@ from __future__ import annotations
 from feast.infra.online_stores.helpers import get_online_store_from_config
 from feast.repo_config import RepoConfig
 
-from feature_service.feast_online import FeastOnlineStore
+from feature_service.feast_adapters.online import FeastOnlineStore
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.stores.packed import PackedStore
 

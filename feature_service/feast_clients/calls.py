@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from feature_service.catalog import Catalog
 from feature_service.domain import FeatureView, ReadPlan, ValueType
+from feature_service.online.retrieval import OnlineRetrieval, Statuses
 from feature_service.planning import Definitions, Selection
 from feature_service.ports import Micros
-from feature_service.push import Destination, Push, Pushed
-from feature_service.retrieval import OnlineRetrieval, Statuses
 from feature_service.threads import Threads
+from feature_service.writes.push import Destination, Push, Pushed
 from plumbline.errors import FieldViolation, MalformedColumn
 from plumbline.features.errors import InvalidField
 

@@ -23,11 +23,11 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.labeling.label_view import LabelView
 from feast.repo_config import FeastConfigError, RepoConfig, load_repo_config
 
-from feature_service import feast_definitions
 from feature_service.digests import service_digest
 from feature_service.domain import FeatureView
+from feature_service.feast_adapters import definitions as feast_definitions
+from feature_service.feast_adapters.registry_file import use_whole_files
 from feature_service.planning import Definitions
-from feature_service.registry_file import use_whole_files
 from servicekit.server import StartupError
 
 #: Two writes closer to each other than this may leave a file of one size with one time.

@@ -10,8 +10,8 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 
 from feature_service.arrow_types import OPAQUE, arrow_type, to_utc_micros
 from feature_service.domain import FeatureView, Field, ValueType
-from feature_service.feast_definitions import declared_type
-from feature_service.feast_values import opaque, plain
+from feature_service.feast_adapters.definitions import declared_type
+from feature_service.feast_adapters.values import opaque, plain
 from plumbline.features.errors import OnDemandFailed
 
 

@@ -1,0 +1,1 @@
+"""Feast, as the rest sees it: definitions, transformations, its online stores."""

@@ -1,0 +1,1 @@
+"""What Feast's own clients talk to: its gRPC services and its HTTP paths."""

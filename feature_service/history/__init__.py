@@ -1,0 +1,1 @@
+"""Features as they were known at past moments."""
