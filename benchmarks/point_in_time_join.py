@@ -32,7 +32,13 @@ TTL_DAYS = 30
 def main(kind: str, *arguments: str) -> None:
     """Runs one of the above."""
     warnings.filterwarnings("ignore")
-    {"apply": _apply, "sdk": _sdk, "duckdb": _duckdb, "polars": _polars}[kind](*arguments)
+    kinds: dict[str, Callable[..., None]] = {
+        "apply": _apply,
+        "sdk": _sdk,
+        "duckdb": _duckdb,
+        "polars": _polars,
+    }
+    kinds[kind](*arguments)
 
 
 def measured(join: Callable[[], pa.Table]) -> None:

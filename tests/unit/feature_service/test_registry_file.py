@@ -10,7 +10,7 @@ from feast.infra.registry.file import FileRegistryStore
 from feast.protos.feast.core.Registry_pb2 import Registry as RegistryProto
 from feast.repo_config import RegistryConfig
 
-from feature_service import registry_file
+from feature_service.feast_adapters import registry_file
 from feature_service.feast_adapters.registry_file import BrokenRegistryError, WholeFileRegistryStore
 
 
