@@ -9,9 +9,10 @@ from pathlib import Path
 # Before Feast, which would point it to files of its own.
 import prometheus_client  # noqa: F401
 import pytest
-from google.protobuf.message import DecodeError
 
+from feature_service.feast_adapters import registry_file
 from feature_service.feast_adapters.apply import Change, apply
+from feature_service.feast_adapters.registry_file import BrokenRegistryError
 from feature_service.feast_adapters.repo import FeastRepo, load_config
 from servicekit.server import StartupError
 from tests.integration.feature_service.repo import DEFINITIONS, ago, write_repo
@@ -70,8 +71,11 @@ def test_a_folder_that_is_no_repository_is_said(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
-def test_a_registry_cut_short_is_read_again_once_it_is_whole(tmp_path: Path) -> None:
+def test_a_registry_cut_short_is_read_again_once_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Feast writes its registry in place, so a reader may meet half of it."""
+    monkeypatch.setattr(registry_file, "_PATIENCE_SECONDS", 0.0)
     repo = write_repo(tmp_path)
     apply(repo)
     opened = FeastRepo(load_config(repo))
@@ -81,7 +85,7 @@ def test_a_registry_cut_short_is_read_again_once_it_is_whole(tmp_path: Path) -> 
     assert set(opened.load().services) == {"tiny", "route"}
     assert not opened.changed()
     (repo / "data" / "registry.db").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DecodeError):
+    with pytest.raises(BrokenRegistryError, match="empty or damaged"):
         opened.load()
     (repo / "data" / "registry.db").write_bytes(whole)
     assert opened.changed()
