@@ -128,8 +128,11 @@ class AsofJoin:
         _check_columns(view, types)
         run, only = self._session.run, join_sql.keys_of_entities(view)
         run(join_sql.frontier(view, types, where, known_at, only=only))
+        [(some,)] = self._session.fetch(join_sql.has_ties(view))
+        if not some:
+            return
         run(join_sql.ties(view))
-        if view.rows.created and self._any_ties():
+        if view.rows.created:
             run(join_sql.drop_created_before(view))
             run(join_sql.ties(view))
         if self._any_ties():
