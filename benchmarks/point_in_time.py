@@ -1,8 +1,8 @@
 """Point-in-time joins: `make bench-point-in-time`, QUICK=1 for a minute.
 
-Two views of five doubles, 1M rows each, 10,000 keys, 500,000 entity rows, ttl 30 days; see docs/benchmarks.md
-for the contenders. Every join is the first of a fresh process (through gRPC: of a fresh server, with a client
-in another process). The answers are compared before anything is told.
+Two views of five doubles, 1M rows each, 10,000 keys, 500,000 entity rows, ttl 90 days, which is how far the
+rows go back. Every join is the first of a fresh process (through gRPC: of a fresh server, with a client in
+another process). The answers are compared before anything is told.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _of(samples: Samples, case: str, name: str) -> list[Row]:
 def _about() -> dict[str, str]:
     versions = f"Python {sys.version.split()[0]}, duckdb {duckdb.__version__}, pyarrow {pa.__version__}"
     return {
-        "measured": f"feature rows × entity rows, {KEYS:,} keys, 2 views × 5 doubles, ttl 30 days; known-at "
+        "measured": f"feature rows × entity rows, {KEYS:,} keys, 2 views × 5 doubles, ttl 90 days; known-at "
         "on or off; each join in a fresh process",
         "rounds": f"{ROUNDS}, contenders in turn",
         "versions": f"{versions}, feast 0.67.0",

@@ -23,7 +23,7 @@ from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.types.v1 import column_pb2, feature_column_pb2
 
 #: Arrow bytes in one message of a reply.
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 512 * 1024
 DEFAULT_EVENT_COLUMN = "event_timestamp"
 
 _KINDS = {

@@ -24,8 +24,8 @@ from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceStub
 from plumbline.times import timestamp
 
-#: Arrow bytes in one message of a stream.
-CHUNK_BYTES = 1024 * 1024
+#: Arrow bytes in one message of a stream: with what frames them, far below 1 MiB, which some servers allow.
+CHUNK_BYTES = 512 * 1024
 
 #: A feature service by name, or "view:feature" references.
 Features = str | Sequence[str]
