@@ -90,8 +90,9 @@ def on_spark(tmp_path_factory: pytest.TempPathFactory, redis_address: str) -> It
     repo = write_spark_repo(tmp_path_factory.mktemp("spark"), redis_address)
     apply(repo, validate_sources=False)
     results = tmp_path_factory.mktemp("results")
+    roots = (str(results), str(repo))
     with (
-        running_server(settings_for(repo), build, start_seconds=170) as address,
+        running_server(settings_for(repo, data_roots=roots), build, start_seconds=170) as address,
         FeatureClient(address) as client,
         open_channel(address) as channel,
     ):
