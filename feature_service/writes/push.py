@@ -32,6 +32,7 @@ from plumbline.features.errors import (
     RowRefused,
     SourceUnreadable,
     TooManyRows,
+    TypeMismatch,
     ViewNotFound,
 )
 
@@ -295,6 +296,13 @@ class _Checked:
                 metadata={"column": field.name},
             )
         array = rows[field.name].combine_chunks()
+        if field.type is ValueType.UNSPECIFIED and array.null_count < len(array):
+            raise TypeMismatch(
+                f"column {field.name!r} has a type that no column of ours carries; push it with Feast's SDK, "
+                "or leave it null",
+                metadata={"column": field.name},
+                violations=[FieldViolation(field.name, "must be null")],
+            )
         bounds = _INT_BOUNDS.get(field.type)
         if bounds and pa.types.is_integer(array.type):
             array = self._within(array, field, bounds)

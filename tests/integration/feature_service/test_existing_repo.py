@@ -35,6 +35,7 @@ from feast.type_map import feast_value_type_to_python_type
 from feature_service.app import build
 from plumbline.channel import open_channel
 from plumbline.features.client import FeatureClient
+from plumbline.features.errors import TypeMismatch
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from tests.integration.feature_service.conftest import settings_for, unused_port
 from tests.support import running_server
@@ -231,6 +232,21 @@ def test_the_service_materializes_maps_structs_and_json(
     ).to_dict()
     assert found["driver_profile"] == [newest[1002]["driver_profile"]]
     assert found["driver_metadata"] == [dict(newest[1002]["driver_metadata"])]
+
+
+def test_the_service_takes_no_maps_and_says_so(served: Served) -> None:
+    row = {"driver_id": [1], "conv_rate": [0.5], "acc_rate": [0.5], "avg_daily_trips": [5]}
+    times = {"event_timestamp": [datetime.now(UTC)], "created": [datetime.now(UTC)]}
+    others = {"driver_metadata": [b"no message"], "driver_config": [None], "driver_profile": [None]}
+    with pytest.raises(TypeMismatch, match=r"driver_metadata.*push it with Feast's SDK"):
+        served.client.push("driver_stats_push_source", row | times | others)
+    nulls = {name: [None] for name in others}
+    served.client.push(
+        "driver_stats_push_source", row | times | nulls, destination=pb.PUSH_DESTINATION_ONLINE
+    )
+    found = served.client.get_online_features(["driver_hourly_stats_fresh:*"], {"driver_id": [1]})
+    assert found.values["avg_daily_trips"].to_pylist() == [5]
+    assert found.statuses["driver_metadata"].tolist() == [2]
 
 
 def test_labels_are_pushed_and_read(served: Served) -> None:

@@ -35,7 +35,8 @@ from tests.support import running_server
 
 STORES = {
     "lmdb": "  type: feature_service.stores.lmdb.LmdbOnlineStore\n  path: data/online.lmdb",
-    "redis": "  type: feature_service.stores.redis.RedisOnlineStore\n  connection_string: {redis}",
+    # A database of its own: other tests keep views of these names on the server.
+    "redis": "  type: feature_service.stores.redis.RedisOnlineStore\n  connection_string: {redis},db=1",
     "sqlite": SQLITE,
 }
 
