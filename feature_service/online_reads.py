@@ -25,7 +25,7 @@ from feature_service.packed.keys import KeyColumn
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.packed.variable import CorruptRow
 from feature_service.planning import matrix_names, output_names
-from feature_service.ports import RowReads, RowStore
+from feature_service.ports import RowRead, RowReads, RowStore
 from feature_service.threads import Threads
 from plumbline.features.errors import StoreUnavailable
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
@@ -36,11 +36,12 @@ Encode = Callable[[HotPlan, FoundRows | None, int, Moment, Fills], bytes]
 
 @dataclass(frozen=True)
 class Limits:
-    """entities: in one request. inline: keys that are looked up in an embedded store, and rows that are
-    made a reply, on the event loop; more are a thread's work, or other calls would wait for them."""
+    """entities: in one request. slice: keys that are looked up in an embedded store before other calls get
+    their turn. inline: rows that are made a reply on the event loop; more are a thread's work."""
 
     entities: int
-    inline: int = 2_000
+    slice: int = 1_000
+    inline: int = 10_000
 
 
 class OnlineReads:
@@ -110,14 +111,14 @@ class OnlineReads:
         fills: Fills = {}
         if request.defaults:
             fills = default_values(hot.plan, names(), codec.table(request.defaults))
-        lookups = hot.prepared.lookups(columns)
+        lookups = hot.prepared.lookups(columns, whole=packed.rows.local)
         at = Moment(self._retrieval.now(), max_age)
 
         def repaired(found: FoundRows) -> bytes:
             layouts = hot.prepared.layouts
             readable = [
                 packed.schemas.repaired(prefix, layout, view)
-                for (prefix, _), layout, view in zip(lookups, layouts, found, strict=True)
+                for (prefix, *_), layout, view in zip(lookups, layouts, found, strict=True)
             ]
             return encode(hot, readable, rows, at, fills)
 
@@ -147,16 +148,29 @@ class OnlineReads:
     async def _found(
         self, store: RowStore, lookups: RowReads, rows: int, remaining: float | None
     ) -> FoundRows:
-        if store.local:
-            if rows * len(lookups) <= self._limits.inline:
-                return store.get(lookups)
-            return await self._threads.read(lambda: store.get(lookups), remaining)
+        if store.local and rows * len(lookups) <= self._limits.slice:
+            return store.get(lookups)
         budget = self._threads.budget(remaining)
         try:
             async with asyncio.timeout(budget):
-                return await store.get_async(lookups)
+                return await (self._in_slices(store, lookups) if store.local else store.get_async(lookups))
         except TimeoutError as error:
             raise self._threads.late(budget) from error
+
+    async def _in_slices(self, store: RowStore, lookups: RowReads) -> FoundRows:
+        """On the event loop, with turns for other calls: LMDB's binding lets go of the interpreter at every
+        single row, so that a thread's work takes many times as long as its share."""
+        size = self._limits.slice
+        found: list[list[bytes | None]] = []
+        for view, keys, whole in lookups:
+            rows: list[bytes | None] = []
+            for start in range(0, len(keys), size):
+                end = start + size
+                part = RowRead(view, keys[start:end], None if whole is None else whole[start:end])
+                rows += store.get([part])[0]
+                await asyncio.sleep(0)
+            found.append(rows)
+        return found
 
     async def _through_arrow(
         self, plan: ReadPlan, request: Request, options: ReadOptions, remaining: float | None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -72,9 +72,21 @@ class OnlineStore(Protocol):
         """
 
 
-#: What to look up: for each view, its prefix (`packed.keys.view_prefix`) and n entity keys in the bytes of
-#: Feast's serialization, version 3. Views of one request often share one list of entity keys.
-RowReads = Sequence[tuple[bytes, Sequence[bytes]]]
+class RowRead(NamedTuple):
+    """What to look up of one view.
+
+    view: its prefix (`packed.keys.view_prefix`). keys: n entity keys in the bytes of Feast's serialization,
+    version 3; views of one request often share one list. whole: the same keys with the prefix before each,
+    where the caller has them; an embedded store need not make them then.
+    """
+
+    view: bytes
+    keys: Sequence[bytes]
+    whole: Sequence[bytes] | None = None
+
+
+#: One read of each view.
+RowReads = Sequence[RowRead]
 
 
 class RowStore(Protocol):

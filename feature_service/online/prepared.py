@@ -19,7 +19,7 @@ import pyarrow as pa
 from feature_service.domain import FeatureStatus, ReadPlan, ViewRead
 from feature_service.packed.keys import EntityKeys, KeyColumn, view_prefix
 from feature_service.packed.layout import EVENT_AT, HEADER, RowLayout
-from feature_service.ports import NOT_STORED
+from feature_service.ports import NOT_STORED, RowRead
 
 #: Rows as a RowStore gives them: for each ViewRead, one a key.
 FoundRows = Sequence[Sequence[bytes | None]]
@@ -79,6 +79,7 @@ class _Group:
         self.reads = tuple(reads)
         self._layouts = [layouts[i] for i in reads]
         self.width = self._layouts[0].width
+        self._blanks = [(i, layouts[i].blank) for i in reads]
         self._cut = not all(layout.fixed for layout in self._layouts)
         self._heads = np.frombuffer(b"".join(layout.head for layout in self._layouts), "<u8").reshape(
             -1, 1, 2
@@ -90,14 +91,15 @@ class _Group:
         parts: list[bytes] = []
         for i, layout in zip(self.reads, self._layouts, strict=True):
             view = found[i]
-            blank, width = layout.blank, self.width
             if self._cut:
+                blank, width = layout.blank, self.width
                 parts += [blank if row is None else row[:width] for row in view]
-            elif None in view:
-                parts += [blank if row is None else row for row in view]
             else:
                 parts += view  # type: ignore[arg-type]
-        joined = b"".join(parts)
+        try:
+            joined = b"".join(parts)
+        except TypeError:  # a None among them, which is quicker seen here than looked for
+            joined = b"".join(blank if row is None else row for i, blank in self._blanks for row in found[i])
         if len(joined) != len(parts) * self.width:
             raise OtherLayout
         matrix = np.frombuffer(joined, np.uint8).reshape(len(self.reads), rows, self.width)
@@ -115,8 +117,16 @@ class PreparedPlan:
             raise ValueError("computes something, or reads nothing")
         self.plan = plan
         self.layouts = [RowLayout(read.view.features) for read in plan.reads]
-        self._prefixes = [view_prefix(read.view.project, read.view.name) for read in plan.reads]
-        self._keys, self._key_of_read = _entity_keys(plan.reads)
+        prefixes = [view_prefix(read.view.project, read.view.name) for read in plan.reads]
+        makers, key_of_read = _entity_keys(plan.reads)
+        #: For each read its prefix, and which way to make keys it takes.
+        self._prefixes = list(zip(prefixes, key_of_read, strict=True))
+        #: The ways to make keys, each with the reads that take it and their prefixes as an array.
+        self._keys = []
+        for i, maker in enumerate(makers):
+            reads = [read for read, key in enumerate(key_of_read) if key == i]
+            joined = b"".join(prefixes[read] for read in reads)
+            self._keys.append((maker, reads, np.frombuffer(joined, np.uint8).reshape(-1, 8)))
         #: Join-key columns of a request, and how each is declared.
         self.join_keys = {key.name: key.type for key in plan.join_keys}
         if any(self.join_keys[key.column] is not key.join_key.type for r in plan.reads for key in r.keys):
@@ -150,12 +160,22 @@ class PreparedPlan:
         #: The reads whose event times are told.
         self.shown = [i for i, read in enumerate(plan.reads) if self._is_shown(read.label)]
 
-    def lookups(self, columns: Mapping[str, KeyColumn]) -> list[tuple[bytes, list[bytes]]]:
-        """What to ask the store for. columns: the join-key columns, of the declared types."""
-        keys = [maker.encode([columns[name] for name in names]) for maker, names in self._keys]
-        return [
-            (prefix, keys[index]) for prefix, index in zip(self._prefixes, self._key_of_read, strict=True)
-        ]
+    def lookups(self, columns: Mapping[str, KeyColumn], *, whole: bool) -> list[RowRead]:
+        """What to ask the store for. columns: the join-key columns, of the declared types. whole: with the
+        whole keys too, where they are made at once."""
+        keys = []
+        behind: dict[int, list[bytes]] = {}
+        for (maker, names), reads, prefixes in self._keys:
+            values = [columns[name] for name in names]
+            made = maker.encode_whole(values, prefixes) if whole else None
+            if made is None:
+                keys.append(maker.encode(values))
+            else:
+                keys.append(made[0])
+                behind.update(zip(reads, made[1], strict=True))
+        if not behind:
+            return [RowRead(prefix, keys[i]) for prefix, i in self._prefixes]
+        return [RowRead(prefix, keys[i], behind.get(read)) for read, (prefix, i) in enumerate(self._prefixes)]
 
     def limits(self, now: int, max_age: timedelta | None) -> list[int]:
         """For each read the oldest event time (µs) that is served."""

@@ -84,7 +84,7 @@ class EntityKeys:
         if self._dtype is not None and count > _FEW:
             arrays = [_integers(column) for column in ordered]
             nulls = [null for _, null in arrays if null is not None]
-            return _without(self._matrix([values for values, _ in arrays], count), nulls)
+            return _without(_listed(self._matrix([values for values, _ in arrays], count)), nulls)
         cells = [_cells(column, kind) for column, kind in zip(ordered, self._kinds, strict=True)]
         head = self._head
         if len(cells) == 1:
@@ -100,15 +100,37 @@ class EntityKeys:
             layout += [(f"type{i}", "<u4"), (f"size{i}", "<u4"), (f"value{i}", _INTEGERS[kind])]
         return np.dtype(layout)
 
-    def _matrix(self, values: Sequence[npt.NDArray[Any]], count: int) -> list[bytes]:
+    def encode_whole(
+        self, columns: Sequence[KeyColumn], prefixes: npt.NDArray[np.uint8]
+    ) -> tuple[list[bytes], list[list[bytes]]] | None:
+        """As `encode`, and for each of the prefixes (n, 8) the same keys behind it; None unless all can be
+        made at once: of many keys of integers, none of them null."""
+        if self._dtype is None or not columns or len(columns[0]) <= _FEW:
+            return None
+        arrays = [_integers(columns[i]) for i in self._order]
+        if any(null is not None for _, null in arrays):
+            return None
+        keys = self._matrix([values for values, _ in arrays], len(columns[0]))
+        size = keys.shape[1]
+        whole = np.empty((len(prefixes), len(keys), 8 + size), np.uint8)
+        whole[:, :, :8] = prefixes[:, None, :]
+        whole[:, :, 8:] = keys
+        return _listed(keys), _listed(whole)
+
+    def _matrix(self, values: Sequence[npt.NDArray[Any]], count: int) -> npt.NDArray[np.uint8]:
+        """The bytes of the keys, (count, size)."""
         records = np.empty(count, self._dtype)
         records["head"] = np.void(self._head)
         for i, (kind, column) in enumerate(zip(self._kinds, values, strict=True)):
             records[f"type{i}"] = _TYPE[kind]
             records[f"size{i}"] = records.dtype[f"value{i}"].itemsize
             records[f"value{i}"] = column
-        keys: list[bytes] = records.view(f"V{records.dtype.itemsize}").tolist()
-        return keys
+        return records.view(np.uint8).reshape(count, records.dtype.itemsize)
+
+
+def _listed(keys: npt.NDArray[np.uint8]) -> Any:
+    """Nested lists of bytes objects, one for each stretch along the last axis."""
+    return keys.view(f"V{keys.shape[-1]}")[..., 0].tolist()
 
 
 def _integers(column: KeyColumn) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:

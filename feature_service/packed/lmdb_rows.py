@@ -72,8 +72,8 @@ class LmdbRows:
         with self._reading() as txn:
             get = txn.get
             found = []
-            for view, keys in reads:
-                rows = [get(view + key) for key in keys]
+            for view, keys, whole in reads:
+                rows = list(map(get, whole)) if whole is not None else [get(view + key) for key in keys]
                 if None in rows:
                     # A key too long for LMDB is not found, whatever is stored for it.
                     for i, key in enumerate(keys):

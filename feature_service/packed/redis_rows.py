@@ -25,7 +25,7 @@ from feature_service.packed.redis_options import RedisOptions
 from feature_service.packed.redis_sync import Command, slot_of
 from feature_service.packed.resp import ReplyError, RespClient
 from feature_service.packed.resp_cluster import RespCluster
-from feature_service.ports import RowReads
+from feature_service.ports import RowRead, RowReads
 from plumbline.features.errors import StorageFull, StoreUnavailable
 
 #: Views' prefixes begin below 0x80.
@@ -128,7 +128,7 @@ class RedisRows:
         with self._reachable():
             for start in range(0, len(chosen), _SENT):
                 part = chosen[start : start + _SENT]
-                keys = row_keys([(view, [key for key, _ in part])])
+                keys = row_keys([RowRead(view, [key for key, _ in part])])
                 kept = self._expiries([row for _, row in part], ttl_micros)
                 commands: list[Command] = []
                 for slot, group in self._grouped(keys, _WRITE):
@@ -244,7 +244,7 @@ def row_keys(reads: RowReads) -> list[bytes]:
     found: list[bytes] = []
     last: Sequence[bytes] | None = None
     tags: list[bytes] = []
-    for view, keys in reads:
+    for view, keys, _ in reads:
         if keys is not last:
             tags, last = [b"{%08x}" % crc32(key) for key in keys], keys
         found += [tag + view + key for tag, key in zip(tags, keys, strict=True)]
@@ -257,7 +257,7 @@ def _key_words(reads: RowReads) -> list[bytes]:
     last: Sequence[bytes] | None = None
     starts: list[bytes] = []
     ends: list[bytes] = []
-    for view, keys in reads:
+    for view, keys, _ in reads:
         if keys is not last:
             last = keys
             starts = [b"$%d\r\n{%08x}" % (len(key) + _AROUND, crc32(key)) for key in keys]
@@ -268,9 +268,9 @@ def _key_words(reads: RowReads) -> list[bytes]:
 
 def _split(reads: RowReads, values: list[bytes | None]) -> list[list[bytes | None]]:
     found, start = [], 0
-    for _, keys in reads:
-        found.append(values[start : start + len(keys)])
-        start += len(keys)
+    for read in reads:
+        found.append(values[start : start + len(read.keys)])
+        start += len(read.keys)
     return found
 
 

@@ -14,7 +14,7 @@ from feature_service.domain import FeatureView, Field
 from feature_service.packed.keys import NO_KEY, EntityKeys, view_prefix
 from feature_service.packed.layout import RowLayout
 from feature_service.packed.schemas import Schemas
-from feature_service.ports import NewRows, RowStore, StoredRows
+from feature_service.ports import NewRows, RowRead, RowStore, StoredRows
 from plumbline.features.errors import SourceUnreadable
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -68,7 +68,7 @@ class PackedOnlineStore:
         """See ports.OnlineStore."""
         stored = self._stored(view)
         layout = stored.layout
-        (found,) = self.rows.get([(stored.prefix, stored.keys.encode(keys))])
+        (found,) = self.rows.get([RowRead(stored.prefix, stored.keys.encode(keys))])
         rows = self.schemas.normal(stored.prefix, layout, found)
         places = {cell.field.name: cell.bit for cell in layout.cells}
         return StoredRows(

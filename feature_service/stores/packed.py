@@ -36,7 +36,7 @@ from feature_service.feast_adapters.values import to_array, to_values
 from feature_service.packed.keys import view_prefix
 from feature_service.packed.layout import NO_TIME, RowLayout, Rows
 from feature_service.packed.schemas import Schemas
-from feature_service.ports import RowStore
+from feature_service.ports import RowRead, RowStore
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -131,7 +131,7 @@ class PackedStore(OnlineStore):
         """See Feast's OnlineStore. (None, None) where nothing is stored, or only what may not be served."""
         rows, schemas = self._rows(config)
         stored = self._table(config, table)
-        (found,) = rows.get([(stored.prefix, [_key(config, key) for key in entity_keys])])
+        (found,) = rows.get([RowRead(stored.prefix, [_key(config, key) for key in entity_keys])])
         return self._read_rows(
             stored, schemas.normal(stored.prefix, stored.layout, found), requested_features
         )
@@ -146,7 +146,7 @@ class PackedStore(OnlineStore):
         """See Feast's OnlineStore, and online_read."""
         rows, schemas = self._rows(config)
         stored = self._table(config, table)
-        (found,) = await rows.get_async([(stored.prefix, [_key(config, key) for key in entity_keys])])
+        (found,) = await rows.get_async([RowRead(stored.prefix, [_key(config, key) for key in entity_keys])])
         return self._read_rows(
             stored, schemas.normal(stored.prefix, stored.layout, found), requested_features
         )
@@ -163,7 +163,7 @@ class PackedStore(OnlineStore):
     ) -> None:
         rows, schemas = self._rows(config)
         asked = self._asked(config, grouped_refs, join_key_values, entity_name_to_join_key_map)
-        found = rows.get([(item.stored.prefix, item.keys) for item in asked])
+        found = rows.get([RowRead(item.stored.prefix, item.keys) for item in asked])
         for item, part in zip(asked, found, strict=True):
             decoded = schemas.normal(item.stored.prefix, item.stored.layout, part)
             self._answer(item, decoded, online_features_response, full_feature_names)
@@ -182,7 +182,7 @@ class PackedStore(OnlineStore):
     ) -> None:
         rows, schemas = self._rows(config)
         asked = self._asked(config, grouped_refs, join_key_values, entity_name_to_join_key_map)
-        found = await rows.get_async([(item.stored.prefix, item.keys) for item in asked])
+        found = await rows.get_async([RowRead(item.stored.prefix, item.keys) for item in asked])
         for item, part in zip(asked, found, strict=True):
             decoded = schemas.normal(item.stored.prefix, item.stored.layout, part)
             self._answer(item, decoded, online_features_response, full_feature_names)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_service.packed.layout import NO_TIME, times
-from feature_service.ports import RowReads, RowStore
+from feature_service.ports import RowRead, RowReads, RowStore
 from tests.conftest import RedisCluster
 from tests.support_rows import LAYOUT, open_rows, rows_of
 
@@ -49,7 +49,7 @@ def view() -> bytes:
 
 
 def get(store: RowStore, view: bytes, *keys: bytes) -> list[bytes | None]:
-    (found,) = store.get([(view, keys)])
+    (found,) = store.get([RowRead(view, keys)])
     return found
 
 
@@ -73,11 +73,12 @@ def test_rows_come_back_in_the_order_of_views_and_keys(spec: str, store: RowStor
     assert store.put(other, [(b"a", rows[3])], None) == 1
     keys = [b"b", b"missing", b"x" * 600, b"b", b""]
     wanted = [[rows[1], None, rows[3], rows[1], None], [None], [rows[3], None]]
-    reads = [(view, keys), (view, [b"missing"]), (other, [b"a", b"b"])]
-    assert store.get(reads) == wanted
-    assert read_async(spec, reads) == [wanted]
+    reads = [RowRead(view, keys), RowRead(view, [b"missing"]), RowRead(other, [b"a", b"b"])]
+    whole = [RowRead(prefix, asked, [prefix + key for key in asked]) for prefix, asked, _ in reads]
+    assert store.get(reads) == store.get(whole) == wanted
+    assert read_async(spec, reads, whole) == [wanted, wanted]
     assert store.get([]) == []
-    assert read_async(spec, [(view, [])]) == [[[]]]
+    assert read_async(spec, [RowRead(view, [])]) == [[[]]]
 
 
 def test_many_keys_in_one_read(spec: str, store: RowStore, view: bytes) -> None:
@@ -85,7 +86,7 @@ def test_many_keys_in_one_read(spec: str, store: RowStore, view: bytes) -> None:
     rows = rows_of(list(range(2500)))
     assert store.put(view, list(zip(keys, rows, strict=True)), None) == 2500
     assert get(store, view, *keys) == rows
-    assert read_async(spec, [(view, keys), (view, keys[::-1])]) == [[rows, rows[::-1]]]
+    assert read_async(spec, [RowRead(view, keys), RowRead(view, keys[::-1])]) == [[rows, rows[::-1]]]
 
 
 def test_a_key_in_place_of_none_is_refused(store: RowStore, view: bytes) -> None:
@@ -180,4 +181,4 @@ def test_many_reads_at_once_on_one_loop(spec: str, store: RowStore, view: bytes)
     rows = rows_of(list(range(50)))
     store.put(view, list(zip(keys, rows, strict=True)), None)
 
-    assert read_async(spec, *([(view, [key])] for key in keys)) == [[[row]] for row in rows]
+    assert read_async(spec, *([RowRead(view, [key])] for key in keys)) == [[[row]] for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -68,11 +68,16 @@ class MemoryRows:
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
         self.notes: dict[str, bytes] = {}
+        self.on_get: Callable[[], None] = lambda: None
 
     def get(self, reads: RowReads) -> list[list[bytes | None]]:
         if self.away:
             raise StoreUnavailable("away")
-        return [[self.rows.get(prefix + key) for key in keys] for prefix, keys in reads]
+        self.on_get()
+        return [
+            [self.rows.get(key) for key in whole or [prefix + key for key in keys]]
+            for prefix, keys, whole in reads
+        ]
 
     async def get_async(self, reads: RowReads) -> list[list[bytes | None]]:
         if self.away:
@@ -323,11 +328,37 @@ def test_rows_of_another_schema_are_read_by_theirs(pool: Any) -> None:
         assert list(packed.features[1].statuses) == [2 if known else 3, 1]
 
 
-def test_more_keys_than_the_event_loop_takes_are_read_on_a_thread(pool: Any) -> None:
-    it = doubles({1: 0, 2: DAY}, pool)
-    it.hot._limits = Limits(50, inline=1)
-    packed, arrow = it.both(ask([1, 2, 9]))
+@pytest.mark.parametrize("many", [3, 30])
+def test_many_keys_are_read_in_slices_and_encoded_on_a_thread(many: int, pool: Any) -> None:
+    it = doubles({1: 0, 2: DAY, 29: 0}, pool)
+    it.hot._limits = Limits(50, slice=2, inline=1)
+    packed, arrow = it.both(ask(list(range(many))))
     assert packed == arrow
+
+
+def test_other_calls_get_their_turn_between_the_slices_of_a_large_read(pool: Any) -> None:
+    it = doubles({1: 0}, pool)
+    it.hot._limits = Limits(50, slice=2)
+    turns: list[str] = []
+    it.rows.on_get = lambda: turns.append("slice")
+
+    async def other() -> None:
+        for _ in range(3):
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        await asyncio.gather(it.hot.features(ask(list(range(6))), None), other())
+
+    asyncio.run(run())
+    assert turns == ["slice", "other"] * 3
+
+
+def test_a_large_read_keeps_its_deadline(pool: Any) -> None:
+    it = doubles({1: 0}, pool)
+    it.hot._limits = Limits(50, slice=2)
+    with pytest.raises(StoreUnavailable, match="did not answer"):
+        asyncio.run(it.hot.features(ask(list(range(6))), 0.0))
 
 
 def test_a_default_that_the_reply_has_no_column_for_is_refused(pool: Any) -> None:

@@ -93,6 +93,23 @@ def test_slices_of_string_arrays(values: list[str | None]) -> None:
     assert EntityKeys(fields).encode([pa.array(["x", *values])[1:]]) == by_feast(fields, [values])
 
 
+@given(key_tables(), st.lists(st.binary(min_size=8, max_size=8), min_size=1, max_size=3))
+def test_whole_keys_are_prefixes_with_keys_behind(
+    table: tuple[list[Field], list[list[Any]]], prefixes: list[bytes]
+) -> None:
+    fields, columns = table
+    columns = [column * 13 for column in columns]
+    keys = EntityKeys(fields)
+    stacked = np.frombuffer(b"".join(prefixes), np.uint8).reshape(-1, 8)
+    made = keys.encode_whole(columns, stacked)
+    integers = all(field.type in (ValueType.INT32, ValueType.INT64) for field in fields)
+    complete = all(value is not None for column in columns for value in column)
+    assert (made is not None) == (integers and complete and len(columns[0]) > 12)
+    if made is not None:
+        wanted = keys.encode(columns)
+        assert made == (wanted, [[prefix + key for key in wanted] for prefix in prefixes])
+
+
 def test_int32_and_int64_are_different_keys() -> None:
     keys = [EntityKeys([Field("id", kind)]).encode([[7]]) for kind in (ValueType.INT32, ValueType.INT64)]
     assert keys[0] != keys[1]
