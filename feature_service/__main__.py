@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import sys
@@ -15,27 +16,51 @@ import prometheus_client  # noqa: F401
 
 from feature_service.settings import FeatureSettings
 from servicekit.server import StartupError, run
+from servicekit.settings import read_settings
+from servicekit.workers import run_workers
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="feature_service", description="Features over gRPC.")
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("serve", help="serve (default); settings come from PLUMBLINE_FEATURES_… variables")
+    serve_parser = commands.add_parser(
+        "serve", help="serve (default); settings come from PLUMBLINE_FEATURES_… variables"
+    )
+    for taker in (parser, serve_parser):
+        taker.add_argument(
+            "--workers",
+            type=int,
+            default=argparse.SUPPRESS,
+            help="processes that share the ports; instead of PLUMBLINE_FEATURES_WORKERS",
+        )
+    serve_parser.add_argument("--worker", type=int, default=None, help=argparse.SUPPRESS)
     apply_parser = commands.add_parser("apply", help="write a repository's definitions to its registry")
     apply_parser.add_argument("--repo", type=Path, default=None, help="the folder with feature_store.yaml")
     options = parser.parse_args(arguments)
     os.environ.setdefault("FEAST_USAGE", "False")  # no calls home
     _quieten_feast()
-    return _apply(options.repo) if options.command == "apply" else _serve()
+    if options.command == "apply":
+        return _apply(options.repo)
+    worker: int | None = getattr(options, "worker", None)
+    if worker is None and "workers" in options:
+        os.environ["PLUMBLINE_FEATURES_WORKERS"] = str(options.workers)
+    return _serve(worker)
 
 
-def _serve() -> int:
+def _serve(worker: int | None) -> int:
+    if worker is None:
+        settings = read_settings("feature_service", FeatureSettings)
+        if settings is None:
+            return 2
+        if settings.workers > 1:
+            command = [sys.executable, "-m", "feature_service", "serve", "--worker"]
+            return run_workers("feature_service", settings, settings.workers, command, ("port", "http_port"))
     # Feast takes seconds to import, and is not needed to say that a setting is wrong or to print help.
     from feature_service.app import build
 
     _quieten_feast()
-    return run("feature_service", FeatureSettings, build)
+    return run("feature_service", FeatureSettings, functools.partial(build, worker=worker), worker)
 
 
 def _apply(repo: Path | None) -> int:

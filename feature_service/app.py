@@ -50,8 +50,13 @@ SERVICE = "plumbline.features.v1.FeatureRetrievalService"
 
 
 @asynccontextmanager
-async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterator[Sequence[Service]]:
-    """Opens the repository, yields the service, closes everything again. Raises StartupError."""
+async def build(
+    settings: FeatureSettings, telemetry: Telemetry, worker: int | None = None
+) -> AsyncIterator[Sequence[Service]]:
+    """Opens the repository, yields the service, closes everything again. Raises StartupError.
+
+    worker: the number of this process, when it is one of several on the same ports; the first one sweeps.
+    """
     now = _clock(settings.replay_time)
     _prepare(settings.temp_dir)
     repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
@@ -114,14 +119,20 @@ async def build(settings: FeatureSettings, telemetry: Telemetry) -> AsyncIterato
         slow=settings.slow_call_seconds,
     )
     tasks = [asyncio.create_task(refreshing(repo, catalog, settings.refresh_seconds))]
-    if packed and settings.sweep_seconds and settings.replay_time is None:
+    if packed and settings.sweep_seconds and settings.replay_time is None and not worker:
         tasks.append(asyncio.create_task(sweeping(packed, catalog, settings.sweep_seconds)))
     try:
         async with AsyncExitStack() as stack:
             if settings.http_port is not None:
                 stack.push_async_callback(http.close)
                 await stack.enter_async_context(
-                    serving_http(http.app(), settings, settings.http_port, "PLUMBLINE_FEATURES_HTTP_PORT")
+                    serving_http(
+                        http.app(),
+                        settings,
+                        settings.http_port,
+                        "PLUMBLINE_FEATURES_HTTP_PORT",
+                        shares_port=worker is not None,
+                    )
                 )
             yield [
                 Service(

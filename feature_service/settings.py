@@ -25,6 +25,9 @@ class FeatureSettings(ServerSettings):
         le=65535,
         description="HTTP port for Feast's clients (online_store: remote); 0 takes a free one; none: none.",
     )
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that share the gRPC and the HTTP port; also --workers."
+    )
     repo: Path = Field(Path("."), description="The folder with feature_store.yaml.")
     max_entities: int = Field(10_000, ge=1, description="Entities in one online read.")
     max_push_rows: int = Field(50_000, ge=1, description="Rows in one push.")

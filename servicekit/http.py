@@ -19,13 +19,16 @@ _log = logging.getLogger("plumbline.server")
 
 
 @asynccontextmanager
-async def serving_http(app: Any, settings: ServerSettings, port: int, variable: str) -> AsyncIterator[int]:
+async def serving_http(
+    app: Any, settings: ServerSettings, port: int, variable: str, *, shares_port: bool = False
+) -> AsyncIterator[int]:
     """Serves an ASGI application meanwhile; yields the port, which is a free one for port 0.
 
-    variable: the environment variable that moves the port. At the end, no new connections are taken and
-    those in flight have the grace that settings give. Raises StartupError when the port is taken.
+    variable: the environment variable that moves the port. shares_port: with other processes. At the end, no
+    new connections are taken and those in flight have the grace that settings give. Raises StartupError when
+    the port is taken.
     """
-    listener = _listen(settings.host, port, variable)
+    listener = _listen(settings.host, port, variable, shares_port)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -59,7 +62,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int, variable: str) -> socket.socket:
+def _listen(host: str, port: int, variable: str, shares_port: bool) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -68,6 +71,8 @@ def _listen(host: str, port: int, variable: str) -> socket.socket:
             listener = stack.enter_context(socket.socket(family, kind, protocol))
             # A port whose last connections still fade is free; one that somebody listens on is not.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shares_port:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind(address)
             # Connections that come before the server runs wait for it.
             listener.listen(1024)

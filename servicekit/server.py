@@ -17,18 +17,20 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
-from pydantic import ValidationError
 
 from plumbline.errors import PlumblineError
 from servicekit.garbage import settle
 from servicekit.instrumentation import InstrumentedServer, LogPolicy
 from servicekit.logs import configure_logging
-from servicekit.settings import ServerSettings, print_settings_error
+from servicekit.settings import ServerSettings, read_settings
 from servicekit.telemetry import Telemetry, build_telemetry
 
 _log = logging.getLogger("plumbline.server")
 
 _HEALTH = "grpc.health.v1.Health"
+
+#: From one worker's metrics port to the next one's.
+METRICS_STEP = 100
 
 
 class StartupError(Exception):
@@ -55,7 +57,15 @@ class Service:
 class GrpcServer:
     """Serves services on one port, with health (per service and overall) and reflection."""
 
-    def __init__(self, settings: ServerSettings, services: Sequence[Service], telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        services: Sequence[Service],
+        telemetry: Telemetry,
+        *,
+        shares_port: bool = False,
+    ) -> None:
+        """shares_port: with other processes of this user, which take connections in turn."""
         self._settings, self._services = settings, services
         self._policy = LogPolicy(
             hot=frozenset().union(*(service.full_names(service.hot) for service in services)),
@@ -66,8 +76,8 @@ class GrpcServer:
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=settings.max_concurrent_rpcs,
             options=[
-                # One process, one port: a second server on it is a mistake, not a helper.
-                ("grpc.so_reuseport", 0),
+                # A second server on the port is a mistake, not a helper, unless it is a worker.
+                ("grpc.so_reuseport", int(shares_port)),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -121,22 +131,26 @@ SettingsT = TypeVar("SettingsT", bound=ServerSettings)
 Build = Callable[[SettingsT, Telemetry], AbstractAsyncContextManager[Sequence[Service]]]
 
 
-def run(name: str, settings_class: type[SettingsT], build: Build[SettingsT]) -> int:
+def run(
+    name: str, settings_class: type[SettingsT], build: Build[SettingsT], worker: int | None = None
+) -> int:
     """A server process from start to SIGTERM or SIGINT. Returns the exit code.
 
-    0: stopped as asked; 2: could not start, with the reason on stderr.
+    worker: its number, when it is one of several (see servicekit.workers): then it shares its port, its
+    metrics have a port of their own, and it ends too when its standard input does. 0: stopped as asked;
+    2: could not start, with the reason on stderr.
     """
-    try:
-        settings = settings_class()
-    except ValidationError as error:
-        print_settings_error(name, settings_class, error)
+    settings = read_settings(name, settings_class)
+    if settings is None:
         return 2
+    if worker and settings.metrics_port:
+        settings = settings.model_copy(update={"metrics_port": settings.metrics_port + worker * METRICS_STEP})
     configure_logging(name, settings.log_level, settings.log_format)
     telemetry = build_telemetry(
         name, otlp_endpoint=settings.otlp_endpoint, sample_ratio=settings.trace_sample_ratio
     )
     try:
-        uvloop.run(_serve(name, settings, build, telemetry))
+        uvloop.run(_serve(name, settings, build, telemetry, worker))
     except (StartupError, PlumblineError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
@@ -145,18 +159,25 @@ def run(name: str, settings_class: type[SettingsT], build: Build[SettingsT]) -> 
     return 0
 
 
-async def _serve(name: str, settings: SettingsT, build: Build[SettingsT], telemetry: Telemetry) -> None:
+async def _serve(
+    name: str, settings: SettingsT, build: Build[SettingsT], telemetry: Telemetry, worker: int | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
+    if worker is not None:
+        # The parent writes nothing: what can be read is the end.
+        loop.add_reader(sys.stdin.fileno(), stop.set)
     async with build(settings, telemetry) as services:
-        server = GrpcServer(settings, services, telemetry)
+        server = GrpcServer(settings, services, telemetry, shares_port=worker is not None)
         port = await server.start()
         settle()
         metrics = _start_metrics(settings, telemetry)
         _log.info("%s listens on %s:%d", name, settings.host, port)
         await stop.wait()
+        if worker is not None:
+            loop.remove_reader(sys.stdin.fileno())
         _log.info("%s drains", name)
         await server.stop()
         if metrics is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -47,6 +47,18 @@ class ServerSettings(BaseSettings):
     def port_variable(self) -> str:
         """The environment variable that sets the port, for messages to people."""
         return f"{self.model_config.get('env_prefix', '')}PORT"
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+def read_settings(name: str, settings_class: type[SettingsT]) -> SettingsT | None:
+    """The settings of the program `name`; None when some are wrong, which is said on stderr."""
+    try:
+        return settings_class()
+    except ValidationError as error:
+        print_settings_error(name, settings_class, error)
+        return None
 
 
 def print_settings_error(name: str, settings: type[BaseSettings], error: ValidationError) -> None:
