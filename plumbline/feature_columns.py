@@ -66,10 +66,11 @@ def decode(
                 metadata={"column": name},
             )
         statuses[name], views[name] = codes, item.view
-    return FeatureTable(table, statuses, {item.view: _times(item) for item in event_times}, views)
+    return FeatureTable(table, statuses, {item.view: times(item) for item in event_times}, views)
 
 
-def _times(item: pb.ViewEventTimes) -> pa.Array:
+def times(item: pb.ViewEventTimes) -> pa.Array:
+    """UTC microsecond timestamps; null where nothing is stored."""
     micros = np.fromiter(item.event_micros, np.int64, len(item.event_micros))
     array = pa.array(micros, pa.int64(), mask=micros == NO_EVENT)
     return array.cast(pa.timestamp("us", tz="UTC"))

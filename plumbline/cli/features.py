@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import typer
 
 from plumbline.cli.joining import join_progress, reading, writing
 from plumbline.cli.output import address, console, errors_for_people, print_json, print_table
-from plumbline.cli.values import columns_of, moment, read_rows, refuse_unknown
+from plumbline.cli.values import columns_of, moment, read_rows, refuse_unknown, span
+from plumbline.feature_columns import FeatureStatus
 from plumbline.features.client import FeatureClient, OnlineFeatures
+from plumbline.features.matrix import FeatureMatrix
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.types.v1 import column_pb2
@@ -89,18 +92,37 @@ def get(
     name: Annotated[str, typer.Argument(help="A feature service.")],
     values: Values = None,
     rows: Annotated[str | None, typer.Option(help="JSON file of objects; - reads stdin.")] = None,
+    matrix: Annotated[
+        bool, typer.Option("--matrix", help="The numbers as models get them, a line an entity.")
+    ] = False,
+    max_age: Annotated[
+        str | None, typer.Option(help="Nothing older than 90s, 15m, 24h or 7d, on top of each view's ttl.")
+    ] = None,
+    default: Annotated[
+        list[str] | None, typer.Option(help="feature=value for cells that are not PRESENT; repeat it.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="What the store does not answer in time is UNAVAILABLE.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """The online features of one entity, or of many (--rows), with status and event time."""
+    age = None if max_age is None else span(max_age, "--max-age")
     with errors_for_people(), feature_client() as client:
         service = client.get_feature_service(name)
         asked = read_rows(values or [], rows)
         refuse_unknown(asked, [f.name for f in (*service.join_keys, *service.request_data)])
-        found = client.get_online_features(
-            name,
-            columns_of(asked, service.join_keys),
-            request_data=columns_of(asked, service.request_data),
-        )
+        options: dict[str, Any] = {
+            "request_data": columns_of(asked, service.request_data),
+            "max_age": age,
+            "defaults": _defaults(default or [], service),
+            "allow_partial": partial,
+        }
+        entities = columns_of(asked, service.join_keys)
+        if matrix:
+            _print_matrix(asked, client.get_feature_matrix(name, entities, **options), json)
+            return
+        found = client.get_online_features(name, entities, **options)
         cells = online_cells(found)
         if json:
             print_json({"definition_digest": found.definition_digest, "rows": cells})
@@ -185,6 +207,39 @@ def materialize(
                 console.print(f"  {progress.view:<26} {progress.rows_written:>9,} rows  ({done})")
         if json:
             print_json(finished)
+
+
+def _defaults(pairs: list[str], service: defs.FeatureService) -> dict[str, Any]:
+    """name=value pairs, typed as the service's features are."""
+    if not pairs:
+        return {}
+    (row,) = read_rows(pairs, None)
+    fields = [
+        column_pb2.Field(name=called, type=field.type)
+        for item in service.projections
+        for field in item.features
+        for called in (field.name, f"{item.view}__{field.name}")
+    ]
+    refuse_unknown([row], [field.name for field in fields])
+    return {called: array[0] for called, array in columns_of([row], fields).items()}
+
+
+def _print_matrix(asked: list[dict[str, Any]], found: FeatureMatrix, json: bool) -> None:
+    """Numbers; None stands for what is not there."""
+    cells = [[None if math.isnan(cell) else cell for cell in row] for row in found.values.tolist()]
+    if json:
+        print_json(
+            {
+                "definition_digest": found.definition_digest,
+                "names": list(found.names),
+                "values": cells,
+                "statuses": [[FeatureStatus(code).name for code in row] for row in found.statuses.tolist()],
+            }
+        )
+        return
+    keys = list(asked[0])
+    rows = [(*(row.get(key) for key in keys), *line) for row, line in zip(asked, cells, strict=True)]
+    print_table((*keys, *found.names), rows)
 
 
 def online_cells(found: OnlineFeatures) -> list[list[dict[str, Any]]]:

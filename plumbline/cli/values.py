@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,15 @@ def moment(text: str, name: str) -> datetime:
             f"{name}={text!r} is not a time, as 2013-12-30 or 2013-12-30T17:00:00Z"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def span(text: str, name: str) -> timedelta:
+    """A length of time as people write it: 90s, 15m, 24h, 7d; `name` is what the message calls it."""
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    try:
+        return timedelta(**{units[text[-1:]]: float(text[:-1])})
+    except (KeyError, ValueError, OverflowError):
+        raise typer.BadParameter(f"{name}={text!r} is not a length of time, as 90s, 15m, 24h or 7d") from None
 
 
 def _value(value: Any, field: pb.Field) -> Any:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from google.protobuf import duration_pb2
 
@@ -18,11 +20,14 @@ from plumbline.calls import Client
 from plumbline.columns import encode_mapping
 from plumbline.errors import DataLoss
 from plumbline.feature_columns import FeatureTable
+from plumbline.features import matrix
 from plumbline.features.errors import CLASSES
+from plumbline.features.matrix import FeatureMatrix
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceStub
 from plumbline.times import timestamp
+from plumbline.types.v1 import column_pb2
 
 #: Arrow bytes in one message of a stream: with what frames them, far below 1 MiB, which some servers allow.
 CHUNK_BYTES = 512 * 1024
@@ -31,6 +36,11 @@ CHUNK_BYTES = 512 * 1024
 Features = str | Sequence[str]
 
 _log = logging.getLogger("plumbline.features")
+
+_MATRIX_TYPES = {
+    np.dtype(np.float64): pb.MATRIX_TYPE_FLOAT64,
+    np.dtype(np.float32): pb.MATRIX_TYPE_FLOAT32,
+}
 
 OnProgress = Callable[[pb.HistoricalFeaturesProgress], None]
 
@@ -90,13 +100,17 @@ class FeatureClient(Client):
         request_data: Mapping[str, Any] | None = None,
         full_feature_names: bool = False,
         max_age: timedelta | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        allow_partial: bool = False,
         expected_definition_digest: str = "",
     ) -> OnlineFeatures:
         """The latest values of n entities.
 
         entities: by join key, n values each (sequence, numpy or Arrow array). request_data: inputs of
-        on-demand views, n values each. max_age: tighter than each view's ttl. expected_definition_digest:
-        raises DefinitionChanged when other definitions would answer.
+        on-demand views, n values each. max_age: tighter than each view's ttl. defaults: by name in the
+        reply, the value of cells that are not PRESENT. allow_partial: cells that the store does not answer in
+        time are UNAVAILABLE, instead of StoreUnavailable for all. expected_definition_digest: raises
+        DefinitionChanged when other definitions would answer.
         """
         request = pb.GetOnlineFeaturesRequest(
             selection=selection(features),
@@ -104,6 +118,8 @@ class FeatureClient(Client):
             request_data=encode_mapping(request_data or {}),
             full_feature_names=full_feature_names,
             max_age=None if max_age is None else _duration(max_age),
+            defaults=_one_row(defaults),
+            allow_partial=allow_partial,
             expected_definition_digest=expected_definition_digest,
         )
         reply = self._call(self._stub.GetOnlineFeatures, request)
@@ -111,6 +127,36 @@ class FeatureClient(Client):
         return OnlineFeatures(
             table.values, table.statuses, table.event_times, table.views, reply.definition_digest
         )
+
+    def get_feature_matrix(
+        self,
+        features: Features,
+        entities: Mapping[str, Any],
+        *,
+        dtype: npt.DTypeLike = np.float64,
+        request_data: Mapping[str, Any] | None = None,
+        max_age: timedelta | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        allow_partial: bool = False,
+        expected_definition_digest: str = "",
+    ) -> FeatureMatrix:
+        """The latest values of n entities as one array; arguments as of `get_online_features`.
+
+        dtype: float64 or float32; ValueError for another. Raises InvalidField where features are not numbers.
+        """
+        if np.dtype(dtype) not in _MATRIX_TYPES:
+            raise ValueError(f"a matrix is of float64 or float32, not {np.dtype(dtype)}")
+        request = pb.GetFeatureMatrixRequest(
+            selection=selection(features),
+            entities=encode_mapping(entities),
+            request_data=encode_mapping(request_data or {}),
+            max_age=None if max_age is None else _duration(max_age),
+            defaults=_one_row(defaults),
+            allow_partial=allow_partial,
+            expected_definition_digest=expected_definition_digest,
+            type=_MATRIX_TYPES[np.dtype(dtype)],
+        )
+        return matrix.decode(self._call(self._stub.GetFeatureMatrix, request), dtype)
 
     def get_historical_features(
         self,
@@ -246,6 +292,16 @@ def selection(features: Features) -> pb.FeatureSelection:
     if isinstance(features, str):
         return pb.FeatureSelection(feature_service=features)
     return pb.FeatureSelection(features=pb.FeatureReferences(references=features))
+
+
+def _one_row(values: Mapping[str, Any] | None) -> list[column_pb2.Column]:
+    """An Arrow scalar keeps its type."""
+    return encode_mapping(
+        {
+            name: pa.array([value.as_py()], value.type) if isinstance(value, pa.Scalar) else pa.array([value])
+            for name, value in (values or {}).items()
+        }
+    )
 
 
 def _duration(span: timedelta) -> duration_pb2.Duration:
