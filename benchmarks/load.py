@@ -39,7 +39,7 @@ class Job:
 class Result:
     """calls: answered within the time. p50, p99, longest: ms. client_us: this process's CPU time a call.
 
-    reply: the bytes of one reply, in hex.
+    reply: the bytes of one reply, in hex; they come beside the requests, as a file.
     """
 
     calls: int
@@ -65,6 +65,10 @@ def read_requests(path: Path) -> Iterator[bytes]:
         at += 4 + size
 
 
+def _reply_file(job: Job) -> Path:
+    return Path(f"{job.requests}.reply")
+
+
 class LoadGenerator:
     """The process, kept from job to job."""
 
@@ -88,7 +92,7 @@ class LoadGenerator:
         found: dict[str, Any] = json.loads(line)
         if "error" in found:
             raise RuntimeError(found["error"])
-        return Result(**found)
+        return Result(**found | {"reply": _reply_file(job).read_bytes().hex()})
 
     def close(self) -> None:
         """Ends the process."""
@@ -128,6 +132,7 @@ async def measure(job: Job) -> Result:
     requests = list(read_requests(Path(job.requests)))
     async with _Clients(job) as clients:
         reply: bytes = await clients.calls[0](requests[0], timeout=60, wait_for_ready=True)
+        _reply_file(job).write_bytes(reply)
         await _drive(job, clients, requests, job.warm_up)
         gc.collect()
         start, cpu = time.perf_counter(), time.process_time()
@@ -142,7 +147,7 @@ async def measure(job: Job) -> Result:
         p99=found[min(int(count * 0.99), count - 1)] * 1e3,
         longest=found[-1] * 1e3,
         client_us=cpu / count * 1e6,
-        reply=reply.hex(),
+        reply="",
     )
 
 

@@ -1,4 +1,4 @@
-"""Online reads: `make bench-online`, QUICK=1 for a minute; `make bench-online-soak` for the soak alone.
+"""Online reads: `make bench-online`; with QUICK=1 in less than a minute.
 
 50 double features in 5 views, 10,000 entities. Contenders: feature_service on LMDB and on packed Redis,
 `feast listen` on Redis (its own environment, its own write), and a bare grpc.aio server that answers a cached
@@ -11,10 +11,9 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,8 +31,7 @@ from benchmarks.online_world import (
     redis_server,
 )
 
-ROUNDS, SECONDS, WARM_UP = (1, 1.0, 0.3) if QUICK else (5, 8.0, 2.0)
-SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "5" if QUICK else "600"))
+ROUNDS, SECONDS, WARM_UP = (1, 0.6, 0.2) if QUICK else (5, 3.0, 0.5)
 
 LMDB = "  type: feature_service.stores.lmdb.LmdbOnlineStore\n  path: data/online.lmdb"
 REDIS = "  type: feature_service.stores.redis.RedisOnlineStore\n  connection_string: {address}"
@@ -97,17 +95,14 @@ class Bench:
 
 def main() -> None:
     """The table."""
-    if "soak" in sys.argv[1:]:
-        report("online_soak", _soak(), about=_about())
-        return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plumbline-bench-")))
         bench = Bench(stack.enter_context(load_generator()))
         rows = _against_peers(bench, folder / "peers")
-        growth = _growth(bench, folder / "growth")
+        rows += _growth(bench, folder / "growth")
         if not QUICK:
-            growth += _workers(bench, folder / "workers")
-    report("online", rows + growth, about=_about())
+            rows += _workers(bench, folder / "workers")
+    report("online", rows, about=about(f"{ROUNDS} of {SECONDS:g} s each, contenders in turn"))
 
 
 def _against_peers(bench: Bench, folder: Path) -> list[Row]:
@@ -162,7 +157,7 @@ def _goals(samples: Samples, case: Case) -> list[Row]:
 
 
 def _growth(bench: Bench, folder: Path) -> list[Row]:
-    """LMDB alone: more features, more entities."""
+    """LMDB alone: more features, more entities, and a matrix instead of columns."""
     folder.mkdir()
     cases = [("narrow", 1, 16), ("wide", 1, 16), ("narrow", 100, 8), ("wide", 100, 8), ("narrow", 1000, 4)]
     names = []
@@ -176,8 +171,20 @@ def _growth(bench: Bench, folder: Path) -> list[Row]:
             measure = partial(bench.measure, name, "growth", server, requests, clients)
             contenders[name] = partial(_run, measure)
             names.append(name)
+            if (service, entities) == ("narrow", 100):
+                # The requests' fields are the same.
+                matrix = replace(server, method=server.method.replace("OnlineFeatures", "FeatureMatrix"))
+                check(bench.measure("warm-up", "matrix", matrix, requests, clients).reply)
+                contenders["matrix"] = partial(
+                    _run, partial(bench.measure, name, "matrix", matrix, requests, clients)
+                )
+                with_matrix = name
         in_turn(ROUNDS, contenders)
-    return [row for name in names for row in bench.shown(name, "growth")[:4]]
+    ratio = bench.samples.ratio(
+        with_matrix, "matrix rps", "growth rps", metric="throughput, matrix / columns", better="higher"
+    )
+    shown = [row for name in names for row in bench.shown(name, "growth")[:4]]
+    return [ratio, *bench.shown(with_matrix, "matrix")[:4], *shown]
 
 
 def _workers(bench: Bench, folder: Path) -> list[Row]:
@@ -199,37 +206,6 @@ def _workers(bench: Bench, folder: Path) -> list[Row]:
     return [ratio, *bench.shown("workers", "1 workers")[:3], *bench.shown("workers", "2 workers")[:3]]
 
 
-def _soak() -> list[Row]:
-    """Memory of the server under load, at the start and at the end."""
-    samples = Samples()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plumbline-soak-")))
-        load = stack.enter_context(load_generator())
-        server = stack.enter_context(our_server(folder, LMDB))
-        files = [our_requests(folder, size) for size in (1, 10, 100)]
-        for file in files:  # whatever grows once has grown
-            load.run(Job(server.address, server.method, str(file), 8, min(10.0, SOAK_SECONDS), 0))
-        start = server.rss_mib()
-        samples.add("soak", "RSS at the start, MiB", start)
-        end, calls, longest = time.monotonic() + SOAK_SECONDS, 0, 0.0
-        while time.monotonic() < end:
-            for file in files:
-                found = load.run(Job(server.address, server.method, str(file), 8, min(10.0, SOAK_SECONDS), 0))
-                calls, longest = calls + found.calls, max(longest, found.longest)
-            say(f"{calls:,} calls, {server.rss_mib():.1f} MiB")
-        samples.add("soak", "RSS at the end, MiB", server.rss_mib())
-        samples.add("soak", "growth, %", (server.rss_mib() / start - 1) * 100)
-        samples.add("soak", "longest call, ms", longest)
-        samples.add("soak", "calls", calls)
-    return [
-        samples.row("soak", "growth, %", better="lower", goal=3),
-        samples.row("soak", "RSS at the start, MiB", better="lower"),
-        samples.row("soak", "RSS at the end, MiB", better="lower"),
-        samples.row("soak", "longest call, ms", better="lower"),
-        samples.row("soak", "calls", better="higher"),
-    ]
-
-
 def _checked(bench: Bench, case: Case, name: str, server: Server, requests: Path) -> None:
     check(bench.measure(case.name, name, server, requests, case.clients).reply)
 
@@ -238,10 +214,11 @@ def _run(call: Callable[[], object]) -> None:
     call()
 
 
-def _about() -> dict[str, str]:
+def about(rounds: str) -> dict[str, str]:
+    """What stands beside the figures."""
     return {
         "measured": "50 doubles in 5 views, 10,000 entities; clients in one other process, closed loop",
-        "rounds": f"{ROUNDS} of {SECONDS:g} s each, contenders in turn",
+        "rounds": rounds,
         "versions": f"Python {sys.version.split()[0]}, grpcio {grpc.__version__}, feast 0.67.0",
         "cores": str(os.cpu_count()),
     }

@@ -182,9 +182,12 @@ def our_server(folder: Path, online: str, *, workers: int = 1, wide: bool = Fals
         settings["WORKERS"] = str(workers)
     environment = {f"PLUMBLINE_FEATURES_{name}": text for name, text in settings.items()}
     command = [sys.executable, "-m", "feature_service"]
-    with process(command, folder / "server.log", environment) as pid:
+    log = folder / "server.log"
+    with process(command, log, environment) as pid:
         address = f"127.0.0.1:{port}"
         wait_for_port(port)
+        while log.read_text().count(" listens on ") < workers:
+            time.sleep(0.05)
         with FeatureClient(address) as client:
             for _ in client.materialize():
                 pass
