@@ -75,6 +75,13 @@ class Samples:
         pairs = zip(self._found[case, over], self._found[case, under], strict=True)
         return _row(case, metric, [a / b for a, b in pairs], better, goal)
 
+    def against_one(
+        self, case: str, over: str, under: str, *, metric: str, better: Better, goal: float | None = None
+    ) -> Row:
+        """over / under, where `under` takes so long that it was measured only once."""
+        (one,) = self._found[case, under]
+        return _row(case, metric, [a / one for a in self._found[case, over]], better, goal)
+
 
 def in_turn(rounds: int, contenders: Mapping[str, Callable[[], None]]) -> None:
     """Runs each contender once a round. The order turns from round to round, so that none always comes
