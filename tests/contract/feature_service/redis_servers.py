@@ -48,10 +48,11 @@ class RedisServer:
         if self._process.poll() is None:
             self.send(signal.SIGKILL)
 
-    def ask(self, *words: str | int) -> list[str]:
-        """The words of the answer to one command."""
+    def ask(self, *words: str | int) -> str:
+        """The answer to one command, as the server writes it."""
         with redis.Redis(port=self.port, host="127.0.0.1", decode_responses=True) as client:
-            return str(client.execute_command(*words)).split()
+            client.response_callbacks.clear()
+            return str(client.execute_command(*words))
 
 
 @contextmanager
@@ -80,8 +81,8 @@ def pair_and_replica(folder: Path) -> Iterator[tuple[RedisServer, RedisServer, R
             joining.ask("CLUSTER", "MEET", "127.0.0.1", first.port)
         servers = (first, second, replica)
         until(lambda: all("cluster_known_nodes:3" in each.ask("CLUSTER", "INFO") for each in servers))
-        (name,) = first.ask("CLUSTER", "MYID")
-        until(lambda: name in " ".join(replica.ask("CLUSTER", "NODES")))
+        name = first.ask("CLUSTER", "MYID")
+        until(lambda: name in replica.ask("CLUSTER", "NODES"))
         replica.ask("CLUSTER", "REPLICATE", name)
         until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"))
         until(lambda: all("cluster_state:ok" in each.ask("CLUSTER", "INFO") for each in servers))
