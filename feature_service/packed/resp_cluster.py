@@ -44,6 +44,8 @@ class RespCluster:
 
     def close(self) -> None:
         """Ends all connections."""
+        if self._learning is not None:
+            self._learning.cancel()
         for client in self._clients.values():
             client.close()
 
