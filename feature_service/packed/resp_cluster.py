@@ -8,7 +8,7 @@ from typing import Any
 
 from feature_service.packed.redis_options import RedisOptions
 from feature_service.packed.redis_sync import SLOTS, slot_of
-from feature_service.packed.resp import RedisAway, ReplyError, RespClient, pack_command
+from feature_service.packed.resp import MOST_CALLS, RedisAway, RedisBusy, RedisLate, ReplyError, RespClient, pack_command
 
 Node = tuple[str, int]
 
@@ -24,31 +24,45 @@ class RespCluster:
         self._clients: dict[Node, RespClient] = {}
         self._owners: list[Node | None] = []
         self._learning: asyncio.Task[None] | None = None
+        self._calls = 0
 
     async def mget(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of keys that begin with a hash tag of 8 bytes. Raises RedisAway, ReplyError."""
-        values: list[bytes | None] = [None] * len(keys)
+        """The values of keys that begin with a hash tag of 8 bytes. Raises RedisAway as RespClient.call does, and
+        ReplyError."""
+        if self._calls >= MOST_CALLS:
+            raise RedisBusy
+        self._calls += 1
         try:
             async with asyncio.timeout(self._options.timeout):
-                if not self._owners:
-                    await self._learn()
-                groups: dict[int, list[int]] = {}
-                for i, key in enumerate(keys):
-                    groups.setdefault(slot_of(key), []).append(i)
-                left = list(groups.items())
-                for attempt in range(_ATTEMPTS):
-                    left = await self._attempt(keys, left, values, last=attempt == _ATTEMPTS - 1)
-                    if not left:
-                        return values
-                    await self._learn()
+                return await self._read(keys)
         except TimeoutError as error:
-            raise RedisAway(f"no answer within {self._options.timeout:g} s") from error
-        raise RedisAway("the slots of some keys move all the time")
+            # A machine that is gone says nothing, and others may have taken over what it had.
+            self._start_learning()
+            raise RedisLate(self._options.timeout) from error
+        finally:
+            self._calls -= 1
 
     def close(self) -> None:
         """Ends all connections."""
+        if self._learning is not None:
+            self._learning.cancel()
         for client in self._clients.values():
             client.close()
+
+    async def _read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        values: list[bytes | None] = [None] * len(keys)
+        if not self._owners:
+            await self._learn()
+        groups: dict[int, list[int]] = {}
+        for i, key in enumerate(keys):
+            groups.setdefault(slot_of(key), []).append(i)
+        left = list(groups.items())
+        for attempt in range(_ATTEMPTS):
+            left = await self._attempt(keys, left, values, last=attempt == _ATTEMPTS - 1)
+            if not left:
+                return values
+            await self._learn()
+        raise RedisAway("the slots of some keys move all the time")
 
     async def _attempt(
         self,
@@ -70,7 +84,7 @@ class RespCluster:
         )
         again: list[tuple[int, list[int]]] = []
         for asked, answer in zip(by_node.values(), answers, strict=True):
-            if isinstance(answer, RedisAway) and not last:
+            if isinstance(answer, RedisAway) and not isinstance(answer, RedisBusy) and not last:
                 again += asked  # its replica may have taken over
                 continue
             if isinstance(answer, BaseException):
@@ -122,10 +136,13 @@ class RespCluster:
 
     async def _learn(self) -> None:
         """Asks who has which slot; many callers ask once."""
+        await asyncio.shield(self._start_learning())
+
+    def _start_learning(self) -> asyncio.Task[None]:
         if self._learning is None:
             self._learning = asyncio.get_running_loop().create_task(self._ask_for_slots())
             self._learning.add_done_callback(self._learnt)
-        await asyncio.shield(self._learning)
+        return self._learning
 
     def _learnt(self, task: asyncio.Task[None]) -> None:
         self._learning = None
@@ -133,23 +150,36 @@ class RespCluster:
             task.exception()  # raised to those who wait
 
     async def _ask_for_slots(self) -> None:
+        """Takes the first answer: a node that hangs holds nobody up."""
         why = RedisAway("no node of the cluster answers")
-        for node in dict.fromkeys([*self._options.nodes, *self._clients]):
-            try:
-                (found,) = await self._client(node).call(pack_command((b"CLUSTER", b"SLOTS")), 1)
-            except RedisAway as error:
-                why = error
-                continue
-            if isinstance(found, ReplyError):
-                why = RedisAway(str(found))
-                continue
-            owners: list[Node | None] = [None] * SLOTS
-            for first, last, (host, port, *_), *_ in found:
-                owner = (host.decode() if host else node[0], int(port))
-                owners[first : last + 1] = [owner] * (last + 1 - first)
-            self._owners = owners
-            return
+        nodes = dict.fromkeys([*self._options.nodes, *filter(None, self._owners), *self._clients])
+        asked = [asyncio.ensure_future(self._slots_from(node)) for node in nodes]
+        try:
+            for answer in asyncio.as_completed(asked):
+                try:
+                    owners = await answer
+                except RedisAway as error:
+                    why = error
+                    continue
+                self._owners = owners
+                for node in self._clients.keys() - {*owners, *self._options.nodes}:
+                    self._clients.pop(node).close()
+                return
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
         raise why
+
+    async def _slots_from(self, node: Node) -> list[Node | None]:
+        (found,) = await self._client(node).call(pack_command((b"CLUSTER", b"SLOTS")), 1)
+        if isinstance(found, ReplyError):
+            raise RedisAway(str(found))
+        owners: list[Node | None] = [None] * SLOTS
+        for first, last, (host, port, *_), *_ in found:
+            owner = (host.decode() if host else node[0], int(port))
+            owners[first : last + 1] = [owner] * (last + 1 - first)
+        return owners
 
     def _node(self, address: str, known: Node | None) -> Node:
         """host:port, where an empty host is that of the node that says so."""
