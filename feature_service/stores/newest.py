@@ -185,8 +185,8 @@ def _refuse_other_sources(view: FeatureView) -> None:
     if view.source is not None and not view.source.path:
         raise SourceUnreadable(
             f"view {view.name}: this service brings the rows of Parquet files online, and the source "
-            f"{view.source.name!r} is none. Run `feast materialize-incremental` or `feast materialize` in the "
-            "repository: they work through its batch_engine, and what they write is served here",
+            f"{view.source.name!r} is none. Run `feast materialize-incremental` or `feast materialize` in "
+            "the repository: they work through its batch_engine, and what they write is served here",
             metadata={"view": view.name},
         )
 

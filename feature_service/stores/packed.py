@@ -100,7 +100,9 @@ class PackedStore(OnlineStore):
         stored = self._table(config, table)
         schemas.keep(stored.prefix, stored.layout)
         if any(_is_null(value) for entity_key, _, _, _ in data for value in entity_key.entity_values):
-            raise ValueError(f"view {table.name}: a join key is null; leave such rows out, they match nothing")
+            raise ValueError(
+                f"view {table.name}: a join key is null; leave such rows out, they match nothing"
+            )
         keys = [_key(config, entity_key) for entity_key, _, _, _ in data]
         packed = stored.layout.pack(
             [

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Generator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -115,6 +115,7 @@ class SparkJoin:
         names = output_names(self._request.plan, full=self._request.full_names, taken=originals)
         found = entities(rows, self._request.plan, event)
         count, bounds = measured(found, event)
+        self._refuse_first_days(bounds)
         yield Progress("receiving", count, count)
         result = self._joined(session, found, count)
         columns = [f.col(f"c{i}").alias(name) for i, name in enumerate(originals)]
@@ -134,6 +135,15 @@ class SparkJoin:
         if there:
             raise bad_field("result_uri", f"{uri} exists already")
 
+    def _refuse_first_days(self, bounds: tuple[datetime, datetime] | None) -> None:
+        """Feast's join reckons with the day before the first time, and with that time less the ttl."""
+        spans = [read.view.ttl for read in self._request.plan.reads if read.view.ttl]
+        try:
+            _ = bounds and bounds[0] - max([timedelta(days=1), *spans])
+        except OverflowError as error:
+            event = self._request.event_column
+            raise malformed(f"column {event!r} holds times less than a ttl after year 1", event) from error
+
     def _joined(self, session: SparkSession, rows: DataFrame, count: int) -> DataFrame:
         """The entities with a column for each feature of each read."""
         plan = self._request.plan
@@ -146,22 +156,16 @@ class SparkJoin:
                     for j, item in enumerate(read.features)
                 ]
                 return rows.select("*", *nulls)
-            try:
-                job = SparkOfflineStore.get_historical_features(
-                    config=self._spark.config,
-                    feature_views=views,
-                    feature_refs=[f"{view.name}:{item.name}" for view in views for item in view.features],
-                    entity_df=rows,
-                    registry=self._registry,
-                    project=self._spark.config.project,
-                    full_feature_names=True,
-                    filter_by_created_timestamp=self._request.known_at is KnownAt.CREATED_BY_THEN,
-                )
-            except OverflowError as error:
-                event = self._request.event_column
-                raise malformed(
-                    f"column {event!r} holds times less than a ttl after year 1", event
-                ) from error
+            job = SparkOfflineStore.get_historical_features(
+                config=self._spark.config,
+                feature_views=views,
+                feature_refs=[f"{view.name}:{item.name}" for view in views for item in view.features],
+                entity_df=rows,
+                registry=self._registry,
+                project=self._spark.config.project,
+                full_feature_names=True,
+                filter_by_created_timestamp=self._request.known_at is KnownAt.CREATED_BY_THEN,
+            )
             return cast("SparkRetrievalJob", job).to_spark_df()
 
     def _feast_view(self, session: SparkSession, index: int, read: ViewRead) -> FeatureView:

@@ -31,6 +31,13 @@ from tests.support import running_server
 collect_ignore_glob = [] if importlib.util.find_spec("pyspark") else ["test_*.py"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Feast calls its Spark support experimental, in every use of it."""
+    config.addinivalue_line(
+        "filterwarnings", "ignore:The spark (data source API|offline store) is an experim"
+    )
+
+
 @dataclass(frozen=True)
 class OnSpark:
     """The server, and where results may go."""

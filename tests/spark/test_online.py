@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from feast import FeatureStore
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 
 from feature_service.feast_apply import apply
 from plumbline.features.errors import SourceUnreadable
@@ -33,9 +34,9 @@ def test_rows_of_the_spark_engine_are_served_with_true_statuses(on_spark: OnSpar
     pq.write_table(pa.table(stored), on_spark.repo / "data" / "levels" / "1.parquet")
     FeatureStore(str(on_spark.repo)).materialize(ago(10), NOW, feature_views=["levels"])
     found = client.get_online_features(["levels:level", "levels:note"], {"key": [*KEYS, "new", "old"]})
-    assert found.values("level") == [2, None, None, None, 70, 7]
-    assert found.values("note") == ["two", None, None, None, "pushed", "s"]
-    assert found.statuses("level") == [
+    assert found.values["level"].to_pylist() == [2, None, None, None, 70, 7]
+    assert found.values["note"].to_pylist() == ["two", None, None, None, "pushed", "s"]
+    assert found.status_names("level") == [
         "PRESENT",
         "NULL_VALUE",
         "OUTSIDE_MAX_AGE",
@@ -59,12 +60,13 @@ def test_the_spark_engine_fills_an_embedded_store(embedded: FeatureStore) -> Non
     """By Feast's SDK: executors are other processes than the reader."""
     found = embedded.get_online_features(["levels:level"], [{"key": key} for key in KEYS])
     assert found.to_dict()["level"] == [2, None, None, None]
-    (level,) = (
-        result
-        for name, result in zip(found.proto.metadata.feature_names.val, found.proto.results, strict=True)
-        if name == "level"
-    )
-    assert list(level.statuses) == [1, 3, 4, 2]
+    answers = dict(zip(found.proto.metadata.feature_names.val, found.proto.results, strict=True))
+    assert [FieldStatus.Name(status) for status in answers["level"].statuses] == [
+        "PRESENT",
+        "NULL_VALUE",
+        "OUTSIDE_MAX_AGE",
+        "NOT_FOUND",
+    ]
 
 
 def test_what_materializes_here_says_so(on_spark: OnSpark) -> None:
@@ -72,7 +74,7 @@ def test_what_materializes_here_says_so(on_spark: OnSpark) -> None:
     done = [step for step in on_spark.client.materialize(["weather"]) if step.view_finished]
     assert [step.view for step in done] == ["weather"]
     found = on_spark.client.get_online_features(["weather:temp"], {"city_id": ["JFK"]})
-    assert found.values("temp") == [-3.0]
+    assert found.values["temp"].to_pylist() == [-3.0]
     with pytest.raises(SourceUnreadable, match="Run `feast materialize-incremental`"):
         list(on_spark.client.materialize(["levels"]))
 
@@ -81,6 +83,6 @@ def test_pushes_reach_parquet_sources_and_the_online_store(on_spark: OnSpark) ->
     with pytest.raises(SourceUnreadable, match="its source is 'levels_rows'"):
         on_spark.client.push("levels", row("p", 0.1, 1), destination=pb.PUSH_DESTINATION_ONLINE_AND_OFFLINE)
     # Offline comes first: nothing was written.
-    assert on_spark.client.get_online_features(["levels:level"], {"key": ["p"]}).statuses("level") == [
+    assert on_spark.client.get_online_features(["levels:level"], {"key": ["p"]}).status_names("level") == [
         "NOT_FOUND"
     ]
