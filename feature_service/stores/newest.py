@@ -42,6 +42,7 @@ class ParquetNewestRows:
     @contextmanager
     def scan(self, view: FeatureView, wanted: RowRange) -> Iterator[RowScan]:
         """See ports.NewestRows."""
+        _refuse_other_sources(view)
         plan = source_view(view, view.features, any_type=True)
         with AsofJoin(self._limits) as join:
             self._running = join
@@ -177,6 +178,17 @@ class _Scan:
                 f"{error}",
                 metadata={"view": self._found.name},
             ) from error
+
+
+def _refuse_other_sources(view: FeatureView) -> None:
+    """Raises SourceUnreadable for what only the repository's own batch_engine reads."""
+    if view.source is not None and not view.source.path:
+        raise SourceUnreadable(
+            f"view {view.name}: this service brings the rows of Parquet files online, and the source "
+            f"{view.source.name!r} is none. Run `feast materialize-incremental` or `feast materialize` in "
+            "the repository: they work through its batch_engine, and what they write is served here",
+            metadata={"view": view.name},
+        )
 
 
 class _TieError(Exception):

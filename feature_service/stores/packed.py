@@ -94,10 +94,15 @@ class PackedStore(OnlineStore):
         data: list[FeastRow],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """See Feast's OnlineStore. A value that does not fit the declared type raises ValueError."""
+        """See Feast's OnlineStore. A value that does not fit the declared type, and a null in a key, raise
+        ValueError."""
         rows, schemas = self._rows(config)
         stored = self._table(config, table)
         schemas.keep(stored.prefix, stored.layout)
+        if any(_is_null(value) for entity_key, _, _, _ in data for value in entity_key.entity_values):
+            raise ValueError(
+                f"view {table.name}: a join key is null; leave such rows out, they match nothing"
+            )
         keys = [_key(config, entity_key) for entity_key, _, _, _ in data]
         packed = stored.layout.pack(
             [

@@ -13,12 +13,10 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Generator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from feast import Entity, FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.spark_offline_store.spark import SparkOfflineStore, SparkRetrievalJob
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
@@ -29,33 +27,26 @@ from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
-from pyspark.sql import types as t
 
 from feature_service.domain import KnownAt, ViewRead
-from feature_service.domain import ValueType as Kind
-from feature_service.history.entity_rows import SpooledRows, malformed
+from feature_service.history.entity_rows import bad_field, malformed
 from feature_service.history.join import JoinedFeature, JoinRequest, Progress, Step, Summary
 from feature_service.planning import output_names
-from feature_service.stores.spark_session import FeastSpark
-from feature_service.stores.spark_sources import (
-    CREATED,
-    EVENT,
-    key_text,
-    named,
-    prepared,
-    said,
-    spark_type,
-    spark_uri,
-    whole_seconds,
+from feature_service.stores.remote import shown
+from feature_service.stores.spark_entities import (
+    FILE,
+    ROW,
+    entities,
+    key_of,
+    measured,
+    stored_rows,
+    streamed_rows,
 )
-from plumbline.errors import Cancelled, FieldViolation, Internal
-from plumbline.features.errors import InvalidField, JoinKeyMissing, SourceUnreadable, TypeMismatch
+from feature_service.stores.spark_session import FeastSpark, as_named, said, spark_uri
+from feature_service.stores.spark_sources import CREATED, EVENT, named, prepared, spark_type, whole_seconds
+from plumbline.errors import Cancelled, Internal
+from plumbline.features.errors import SourceUnreadable
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Feast's name for the time of an entity row; ours are named so that they meet no column of anybody.
-_TIME, _FILE, _ROW = "event_timestamp", "pl_file", "pl_row"
-#: Streamed entity rows go through the memory of this process.
-_STREAMED_BYTES = 256 * 1024**2
 _PROGRESS_SECONDS = 1.0
 
 
@@ -81,20 +72,23 @@ class SparkJoin:
     def __init__(self, spark: FeastSpark, registry: BaseRegistry, request: JoinRequest) -> None:
         """Raises InvalidField for what this store cannot do."""
         if not request.result_uri:
-            raise refused(
-                "header.result_uri",
+            raise bad_field(
+                "result_uri",
                 "this repository's offline store is Spark, which writes results to storage instead of "
                 "streaming them: name a place for the Parquet files",
             )
         if request.plan.on_demand:
             names = ", ".join(sorted({item.label for item in request.plan.on_demand}))
-            raise refused(
-                "header.selection",
+            raise bad_field(
+                "selection",
                 f"on-demand views are not computed on Spark ({names}); ask for the features they read, and "
                 "compute them from the result",
             )
+        self._target = place("result_uri", request.result_uri)
+        self._rows = place("entity_rows_uri", request.entity_rows_uri) if request.entity_rows_uri else ""
         self._spark, self._registry, self._request = spark, registry, request
         self._group = f"plumbline-{uuid.uuid4()}"
+        self._title = f"features for {shown(request.result_uri)}"
         self._interrupted = False
 
     def interrupt(self) -> None:
@@ -104,109 +98,53 @@ class SparkJoin:
 
     def run(self, spool: Path) -> Generator[Step, None, None]:
         """See history.HistoricalRun. SourceUnreadable is also what Spark cannot join exactly."""
-        target, session = spark_uri(self._request.result_uri), self._spark.session()
         try:
-            self._spark.run_as(self._group, f"features for {self._request.result_uri}")
-            if self._spark.exists(target):
-                raise refused("header.result_uri", f"{self._request.result_uri} exists already")
-            rows = self._entity_rows(session, spool)
-            originals = rows.columns[:-2]
-            names = output_names(self._request.plan, full=self._request.full_names, taken=originals)
-            entities = self._entities(rows, originals)
-            count, bounds = self._measure(entities)
-            yield Progress("receiving", count, count)
-            result = self._joined(session, entities, count)
-            columns = [f.col(f"c{i}").alias(name) for i, name in enumerate(originals)]
-            columns += [column.alias(name) for column, name in zip(self._features(), names, strict=True)]
-            yield from self._write(result.orderBy(_FILE, _ROW).select(*columns), target, count)
-            present = self._check(session, target, count, names)
-        except (PySparkException, Py4JError) as error:
+            with self._spark.claim(self._target) as free:
+                yield from self._steps(spool, free=free)
+        except (PySparkException, Py4JError, ConnectionError) as error:
             if self._interrupted:
                 raise Cancelled("the join was cancelled") from error
             raise SourceUnreadable(f"Spark: {said(error)}", metadata={"view": ""}) from error
+
+    def _steps(self, spool: Path, *, free: bool) -> Generator[Step, None, None]:
+        self._spark.run_as(self._group, self._title)
+        self._refuse_taken(free=free)
+        session, event = self._spark.session(), self._request.event_column
+        rows = stored_rows(session, self._rows) if self._rows else streamed_rows(session, spool)
+        originals = rows.columns[:-2]
+        names = output_names(self._request.plan, full=self._request.full_names, taken=originals)
+        found = entities(rows, self._request.plan, event)
+        count, bounds = measured(found, event)
+        self._refuse_first_days(bounds)
+        yield Progress("receiving", count, count)
+        result = self._joined(session, found, count)
+        columns = [f.col(f"c{i}").alias(name) for i, name in enumerate(originals)]
+        columns += [column.alias(name) for column, name in zip(self._features(), names, strict=True)]
+        yield from self._write(result.orderBy(FILE, ROW).select(*columns), count)
+        present = self._check(session, count, names)
         yield self._summary(count, names, present, bounds)
 
-    def _entity_rows(self, session: SparkSession, spool: Path) -> DataFrame:
-        """The entity rows as they came, and two columns that tell their order."""
-        uri = self._request.entity_rows_uri
-        if uri:
-            try:
-                read = session.read.parquet(spark_uri(uri))
-            except AnalysisException as error:
-                raise malformed(f"the entity rows at {uri} cannot be read: {said(error)}") from error
-            order = f.col("_metadata.file_path").alias(_FILE), f.col("_metadata.row_index").alias(_ROW)
-            return read.select("*", *order)
-        sent_rows = SpooledRows(spool)
-        names = sent_rows.schema().names
-        table = pa.Table.from_batches(sent_rows.checked(names), sent_rows.schema())
-        if table.nbytes > _STREAMED_BYTES:
-            raise refused(
-                "header.entity_rows_uri",
-                f"{table.nbytes} bytes of entity rows are more than the {_STREAMED_BYTES} that can be "
-                "streamed to Spark; name Parquet files instead",
-            )
-        plain = [_for_spark(name, table[name]) for name in table.column_names]
-        row = pa.array(range(table.num_rows), pa.int64())
-        sent = pa.table([*plain, row], names=[*(f"c{i}" for i in range(len(plain))), _ROW])
+    def _refuse_taken(self, *, free: bool) -> None:
+        uri = shown(self._request.result_uri)
+        if not free:
+            raise bad_field("result_uri", f"{uri} is being written by another join")
         try:
-            frame = session.createDataFrame(sent)
-        except (PySparkException, pa.ArrowException) as error:
-            raise malformed(f"the entity rows cannot be sent to Spark: {said(error)}") from error
-        columns = []
-        for i, item in enumerate(table.schema):
-            column = f.col(f"c{i}")
-            if pa.types.is_timestamp(item.type) and item.type.tz is None:
-                column = column.cast("timestamp_ntz")
-            columns.append(column.alias(item.name))
-        return frame.select(*columns, f.lit("").alias(_FILE), _ROW)
+            there = self._spark.exists(self._target)
+        except Py4JError as error:
+            raise bad_field("result_uri", f"{uri} cannot be reached: {said(error)}") from error
+        if there:
+            raise bad_field("result_uri", f"{uri} exists already")
 
-    def _entities(self, rows: DataFrame, originals: Sequence[str]) -> DataFrame:
-        """The columns as they came (c0, c1, …), their order, the time, and one key for each read."""
-        types = {item.name: item.dataType for item in rows.schema}
-        plan, event = self._request.plan, self._request.event_column
-        for key in plan.join_keys:
-            if key.name not in originals:
-                raise JoinKeyMissing(
-                    f"the selection needs the join key {key.name!r} ({key.type}), which is not among the "
-                    f"columns of the entity rows ({', '.join(originals)})",
-                    metadata={"join_key": key.name},
-                )
-        if event not in originals:
-            raise malformed(f"the entity rows have no event-time column {event!r}", event)
-        if not isinstance(types[event], t.TimestampType | t.TimestampNTZType):
-            raise malformed(f"column {event!r} is {types[event].simpleString()}, not a timestamp", event)
-        selected = [named(name).alias(f"c{i}") for i, name in enumerate(originals)]
-        selected += [f.col(_FILE), f.col(_ROW), named(event).cast("timestamp").alias(_TIME)]
-        for read in plan.reads:
-            keys = [
-                (_key(key.column, types[key.column], key.join_key.type), key.join_key.type)
-                for key in read.keys
-            ]
-            selected.append(key_text(keys).alias(self._key_of(read)))
-        return rows.select(*selected)
-
-    def _key_of(self, read: ViewRead) -> str:
-        return f"pl_k{self._request.plan.reads.index(read)}"
-
-    def _measure(self, entities: DataFrame) -> tuple[int, tuple[datetime, datetime] | None]:
-        """How many entity rows there are, and their least and greatest time."""
-        micros = f.unix_micros(f.col(_TIME))
-        found = entities.agg(
-            f.count(f.lit(1)).alias("n"), f.count(_TIME).alias("timed"),
-            f.min(micros).alias("low"), f.max(micros).alias("high"),
-        ).collect()[0]  # fmt: skip
-        event = self._request.event_column
-        if found.timed < found.n:
-            raise malformed(f"the event-time column {event!r} is null in {found.n - found.timed} rows", event)
-        if not found.n:
-            return 0, None
+    def _refuse_first_days(self, bounds: tuple[datetime, datetime] | None) -> None:
+        """Feast's join reckons with the day before the first time, and with that time less the ttl."""
+        spans = [read.view.ttl for read in self._request.plan.reads if read.view.ttl]
         try:
-            low, high = (_EPOCH + timedelta(microseconds=moment) for moment in (found.low, found.high))
+            _ = bounds and bounds[0] - max([timedelta(days=1), *spans])
         except OverflowError as error:
-            raise malformed(f"column {event!r} holds times outside of the years 1 to 9999", event) from error
-        return found.n, (low, high)
+            event = self._request.event_column
+            raise malformed(f"column {event!r} holds times less than a ttl after year 1", event) from error
 
-    def _joined(self, session: SparkSession, entities: DataFrame, count: int) -> DataFrame:
+    def _joined(self, session: SparkSession, rows: DataFrame, count: int) -> DataFrame:
         """The entities with a column for each feature of each read."""
         plan = self._request.plan
         with self._spark.planning(session):
@@ -217,12 +155,12 @@ class SparkJoin:
                     for i, read in enumerate(plan.reads)
                     for j, item in enumerate(read.features)
                 ]
-                return entities.select("*", *nulls)
+                return rows.select("*", *nulls)
             job = SparkOfflineStore.get_historical_features(
                 config=self._spark.config,
                 feature_views=views,
                 feature_refs=[f"{view.name}:{item.name}" for view in views for item in view.features],
-                entity_df=entities,
+                entity_df=rows,
                 registry=self._registry,
                 project=self._spark.config.project,
                 full_feature_names=True,
@@ -232,7 +170,7 @@ class SparkJoin:
 
     def _feast_view(self, session: SparkSession, index: int, read: ViewRead) -> FeatureView:
         """The prepared rows of a view, as a view of their own for Feast."""
-        key, name = self._key_of(read), f"pl_v{index}"
+        key, name = key_of(index), f"pl_v{index}"
         table = f"{name}_{uuid.uuid4().hex}"
         rows = prepared(session, read.view, read.features, key)
         rows.createOrReplaceTempView(table)
@@ -257,14 +195,14 @@ class SparkJoin:
             for item in plan.outputs
         ]
 
-    def _write(self, result: DataFrame, target: str, count: int) -> Generator[Step, None, None]:
+    def _write(self, result: DataFrame, count: int) -> Generator[Step, None, None]:
         outcome: list[BaseException] = []
 
         def write() -> None:
-            self._spark.run_as(self._group, f"features for {self._request.result_uri}")
+            self._spark.run_as(self._group, self._title)
             try:
-                result.write.mode("errorifexists").parquet(target)
-            except (PySparkException, Py4JError) as error:
+                result.write.mode("errorifexists").parquet(self._target)
+            except (PySparkException, Py4JError, ConnectionError) as error:
                 outcome.append(error)
 
         writer = threading.Thread(target=write, name="plumbline-spark")
@@ -282,17 +220,18 @@ class SparkJoin:
             while writer.is_alive():
                 self._spark.cancel(self._group)
                 writer.join(_PROGRESS_SECONDS)
-            if outcome:
-                self._spark.remove(target)
+            # What Spark refuses to begin has left nothing; what is there is somebody else's.
+            if outcome and not isinstance(outcome[0], AnalysisException):
+                self._spark.remove(self._target)
         if outcome:
             raise outcome[0]
 
-    def _check(self, session: SparkSession, target: str, count: int, names: Sequence[str]) -> list[int]:
+    def _check(self, session: SparkSession, count: int, names: Sequence[str]) -> list[int]:
         """Rows with a value, for each feature, counted in what was written."""
-        written = session.read.parquet(target)
+        written = session.read.parquet(as_named(self._target))
         found = written.agg(f.count(f.lit(1)), *(f.count(named(name)) for name in names)).collect()[0]
         if found[0] != count:
-            self._spark.remove(target)
+            self._spark.remove(self._target)
             raise Internal(f"Spark wrote {found[0]} rows for {count} entity rows; they were removed")
         return list(found[1:])
 
@@ -318,9 +257,12 @@ class SparkJoin:
         )
 
 
-def refused(field: str, why: str) -> InvalidField:
-    """The refusal of a request's field."""
-    return InvalidField(f"{field}: {why}", metadata={"field": field}, violations=[FieldViolation(field, why)])
+def place(field: str, uri: str) -> str:
+    """A request's URI for Spark. Raises InvalidField."""
+    try:
+        return spark_uri(uri)
+    except ValueError as error:
+        raise bad_field(field, str(error)) from error
 
 
 def _numbered(read: ViewRead) -> list[str]:
@@ -330,35 +272,3 @@ def _numbered(read: ViewRead) -> list[str]:
 def _column(read: int, feature: int) -> str:
     """How Feast names a feature of `_feast_view`."""
     return f"pl_v{read}__f{feature}"
-
-
-def _key(name: str, actual: t.DataType, wanted: Kind) -> Column:
-    """A join key of the entity rows in the type of the view's. Raises TypeMismatch."""
-    target = spark_type(wanted)
-    integers = wanted in (Kind.INT64, Kind.INT32) and (
-        isinstance(actual, t.IntegralType) or (isinstance(actual, t.DecimalType) and actual.scale == 0)
-    )
-    times = wanted is Kind.TIMESTAMP and isinstance(actual, t.TimestampType | t.TimestampNTZType)
-    if actual == target or integers or times or isinstance(actual, t.NullType):
-        return named(name).cast(target)
-    raise TypeMismatch(
-        f"column {name!r} is declared {wanted}, but holds {actual.simpleString()}",
-        metadata={"column": name, "expected": wanted.value, "actual": actual.simpleString()},
-        violations=[FieldViolation(name, f"must be {wanted}")],
-    )
-
-
-def _for_spark(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column in a type that Spark takes, with the same values. Raises MalformedEntityRows."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return column.cast(kind.value_type)
-    if pa.types.is_timestamp(kind):
-        try:
-            # Spark knows microseconds; naive times go as UTC and are made naive again there.
-            return pc.cast(column, pa.timestamp("us", tz=kind.tz)).cast(pa.timestamp("us", tz="UTC"))
-        except pa.ArrowInvalid as error:
-            raise malformed(
-                f"column {name!r} holds nanoseconds, which Spark has not: {error}", name
-            ) from error
-    return column

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import threading
 import time
@@ -17,13 +18,16 @@ from feast.infra.offline_stores.contrib.spark_offline_store.spark import (
     get_spark_session_or_start_new_with_repoconfig,
 )
 from feast.repo_config import RepoConfig
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from feature_service.stores.remote import is_remote, local_path, shown
 from servicekit.server import StartupError
 
 _log = logging.getLogger("plumbline.features")
+
+_PATTERNS = re.compile(r"[\\{}\[\]*?]")
 
 #: Every other value of these gives other answers, or none where there should be an error.
 _REQUIRED = {
@@ -73,6 +77,8 @@ class FeastSpark:
             )
         #: Held while a join is planned: Feast's store takes the session that was active last in the process.
         self._planning = threading.Lock()
+        self._claiming = threading.Lock()
+        self._claimed: set[str] = set()
         try:
             self._session = get_spark_session_or_start_new_with_repoconfig(options)
         except (PySparkException, Py4JError) as error:
@@ -98,6 +104,18 @@ class FeastSpark:
             warnings.simplefilter("ignore", RuntimeWarning)  # "experimental", in every call
             session.createDataFrame([], "nothing int")  # makes it the active one
             yield
+
+    @contextmanager
+    def claim(self, uri: str) -> Iterator[bool]:
+        """Whether nobody else of this process writes to a place; meanwhile nobody else will."""
+        with self._claiming:
+            free = uri not in self._claimed
+            self._claimed.add(uri)
+        try:
+            yield free
+        finally:
+            if free:
+                self._claimed.discard(uri)
 
     def exists(self, uri: str) -> bool:
         """Whether there is a file or folder, on any of Hadoop's file systems."""
@@ -136,6 +154,41 @@ class FeastSpark:
         path = jvm.org.apache.hadoop.fs.Path(uri)
         java: Any = self._session.sparkContext._jsc
         return path, path.getFileSystem(java.hadoopConfiguration())
+
+
+def spark_uri(uri: str) -> str:
+    """A location as Hadoop's file systems know it. Raises ValueError for one that they do not."""
+    if not is_remote(uri):
+        return f"file:{local_path(uri)}"
+    if uri.startswith("s3+"):
+        raise ValueError(
+            f"{shown(uri)}: Spark takes no endpoint from a URI; write s3://… and set "
+            "spark.hadoop.fs.s3a.endpoint in offline_store.spark_conf"
+        )
+    return "s3a://" + uri.removeprefix("s3://") if uri.startswith("s3://") else uri
+
+
+def as_named(uri: str) -> str:
+    """A location for Spark's readers, which take some characters of a name for patterns otherwise."""
+    return _PATTERNS.sub(r"\\\g<0>", uri)
+
+
+def said(error: BaseException) -> str:
+    """What an error says, without Spark's plans and stack traces."""
+    text = str(error)
+    if isinstance(error, Py4JJavaError):
+        cause = error.java_exception
+        while cause.getCause() is not None:
+            cause = cause.getCause()
+        text = str(cause.toString())
+    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    if "TIMESTAMP(NANOS" in line:
+        line += " (Spark reads no nanoseconds: write the file with microseconds)"
+    if "No FileSystem for scheme" in line or (".hadoop.fs." in line and "ClassNotFound" in line):
+        line += (
+            " (Spark lacks the jars of this storage: add them by offline_store.spark_conf, docs/scaling.md)"
+        )
+    return line
 
 
 def _has_java() -> bool:

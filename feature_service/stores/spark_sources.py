@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from feast import FileSource
+from feast.errors import DataSourceNotFoundException
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -22,6 +23,7 @@ from pyspark.sql import types as t
 from feature_service.domain import FeatureView, Field, Source, ValueType
 from feature_service.stores import parquet
 from feature_service.stores.parts import PART_NAME
+from feature_service.stores.spark_session import as_named, said, spark_uri
 from plumbline.features.errors import SourceUnreadable
 
 EVENT, CREATED = "pl_event", "pl_created"
@@ -164,16 +166,6 @@ def unreadable(view: FeatureView, why: str) -> SourceUnreadable:
     return SourceUnreadable(f"view {view.name}: {why}", metadata={"view": view.name})
 
 
-def spark_uri(uri: str) -> str:
-    """A location as Hadoop's file systems know it. Raises ValueError for one that they do not."""
-    if uri.startswith("s3+"):
-        raise ValueError(
-            f"{uri}: Spark takes no endpoint from a URI; write s3://… and set spark.hadoop.fs.s3a.endpoint "
-            "in offline_store.spark_conf"
-        )
-    return "s3a://" + uri.removeprefix("s3://") if uri.startswith("s3://") else uri
-
-
 def _read(session: SparkSession, view: FeatureView, source: Source) -> DataFrame:
     """All rows of a SparkSource, or of a FileSource of Parquet with the rows that were pushed to it."""
     batch = getattr(view.handle, "batch_source", None)
@@ -182,7 +174,7 @@ def _read(session: SparkSession, view: FeatureView, source: Source) -> DataFrame
             return session.sql(f"SELECT * FROM {batch.get_table_query_string()}")  # noqa: S608 - a definition
         if isinstance(batch, FileSource) and source.path:
             return _files(session, view, source)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, DataSourceNotFoundException) as error:
         raise unreadable(view, f"its source {source.location} does not exist") from error
     except (OSError, ValueError) as error:
         raise unreadable(view, f"its source {source.location} cannot be read: {error}") from error
@@ -199,12 +191,12 @@ def _files(session: SparkSession, view: FeatureView, source: Source) -> DataFram
     reader = session.read.option("mergeSchema", "true")
     partitions = parquet.partition_columns(source.path, files)
     if not partitions:
-        return reader.parquet(*map(spark_uri, files))
+        return reader.parquet(*map(_named_file, files))
     top = source.path.removeprefix("file://").rstrip("/")
     declared = {source.column_of(item.name): item.type for item in (*view.join_keys, *view.features)}
     declared |= dict.fromkeys(filter(None, (source.timestamp_column, source.created_column)), _TIME)
     inside = [file for file in files if "=" in file[len(top) :].rpartition("/")[0]]
-    rows = reader.option("basePath", spark_uri(top)).parquet(*map(spark_uri, inside))
+    rows = reader.option("basePath", spark_uri(top)).parquet(*map(_named_file, inside))
     # The names of folders are text; what they mean is declared.
     for name in partitions:
         if name in declared:
@@ -212,7 +204,11 @@ def _files(session: SparkSession, view: FeatureView, source: Source) -> DataFram
     pushed = sorted({*files} - {*inside})
     if not pushed:
         return rows
-    return rows.unionByName(reader.parquet(*map(spark_uri, pushed)), allowMissingColumns=True)
+    return rows.unionByName(reader.parquet(*map(_named_file, pushed)), allowMissingColumns=True)
+
+
+def _named_file(file: str) -> str:
+    return as_named(spark_uri(file))
 
 
 def _nothing(session: SparkSession, view: FeatureView, source: Source) -> DataFrame:
@@ -222,11 +218,3 @@ def _nothing(session: SparkSession, view: FeatureView, source: Source) -> DataFr
     times = [source.timestamp_column, *([source.created_column] if source.created_column else [])]
     fields += [t.StructField(name, t.TimestampType()) for name in times]
     return session.createDataFrame([], t.StructType(fields))
-
-
-def said(error: BaseException) -> str:
-    """What an error says, without Spark's plans and stack traces."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if "TIMESTAMP(NANOS" in line:
-        line += " (Spark reads no nanoseconds: write the file with microseconds)"
-    return line

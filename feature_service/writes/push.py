@@ -279,8 +279,10 @@ class _Checked:
         """All columns under the names of the source."""
         source = self.source
         if source is None or not source.path:
+            named = "" if source is None else f" (its source is {source.name!r})"
             raise SourceUnreadable(
-                f"view {self.view.name} has no source of Parquet files to append to",
+                f"view {self.view.name} has no source of Parquet files to append to{named}: push to "
+                "PUSH_DESTINATION_ONLINE, and add the rows to the source by its own means",
                 metadata={"view": self.view.name},
             )
         columns = {source.column_of(name): array for name, array in (self.keys | self.values).items()}

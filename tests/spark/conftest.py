@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,13 @@ from tests.support import running_server
 
 # This suite has an environment of its own: `make test-spark`.
 collect_ignore_glob = [] if importlib.util.find_spec("pyspark") else ["test_*.py"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Feast calls its Spark support experimental, in every use of it."""
+    config.addinivalue_line(
+        "filterwarnings", "ignore:The spark (data source API|offline store) is an experim"
+    )
 
 
 @dataclass(frozen=True)
@@ -64,16 +72,23 @@ class OnSpark:
             result_uri=target,
         )
         with translated(CLASSES):
-            replies = list(self.stub.GetHistoricalFeatures(_parts(header, rows), timeout=150))
+            replies = list(self.stub.GetHistoricalFeatures(parts(header, rows), timeout=150))
         assert not any(reply.arrow_ipc for reply in replies)
         summary = replies[-1].summary
+        told = [reply.progress for reply in replies[:-1]]
+        assert told[0].phase == "receiving"
+        assert {step.phase for step in told[1:]} == {"joining"}
+        done = [step.rows_done for step in told[1:]]
+        assert done == sorted(done)
+        assert all(step.rows_done <= step.rows_total == summary.rows_in for step in told)
         assert summary.result_uri == target
         return ds.dataset(target, format="parquet").to_table(), summary
 
 
-def _parts(
+def parts(
     header: pb.HistoricalFeaturesHeader, rows: pa.Table | None
 ) -> Iterator[pb.GetHistoricalFeaturesRequest]:
+    """What a caller sends: a header and entity rows."""
     yield pb.GetHistoricalFeaturesRequest(header=header)
     if rows is not None:
         sink = pa.BufferOutputStream()
@@ -86,14 +101,18 @@ def _parts(
 
 @pytest.fixture(scope="session")
 def on_spark(tmp_path_factory: pytest.TempPathFactory, redis_address: str) -> Iterator[OnSpark]:
-    """Two executors beside the driver, one core and 512 MB each; Redis online."""
+    """A driver in this process, and two executors; Redis online."""
     repo = write_spark_repo(tmp_path_factory.mktemp("spark"), redis_address)
     apply(repo, validate_sources=False)
     results = tmp_path_factory.mktemp("results")
-    roots = (str(results), str(repo))
-    with (
-        running_server(settings_for(repo, data_roots=roots), build, start_seconds=170) as address,
-        FeatureClient(address) as client,
-        open_channel(address) as channel,
-    ):
-        yield OnSpark(repo, results, client, FeatureRetrievalServiceStub(channel))
+    roots = (str(results), str(repo), "s3://plumbline/results")
+    with pytest.MonkeyPatch.context() as patch:
+        # Where Feast's engine runs: the Python of Spark's executors.
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
+        settings = settings_for(repo, data_roots=roots, sweep_seconds=None)
+        with (
+            running_server(settings, build, start_seconds=170) as address,
+            FeatureClient(address) as client,
+            open_channel(address) as channel,
+        ):
+            yield OnSpark(repo, results, client, FeatureRetrievalServiceStub(channel))

@@ -1,22 +1,24 @@
-"""The small repository of the integration tests on Spark, with more views: data sets drawn at random, that a
-brute-force join answers too, and everything that Feast's own Spark join gets wrong."""
+"""The small repository of the integration tests on Spark, with more views: the data sets that the joins on
+one machine are compared with the oracle on, and everything that Feast's own Spark join gets wrong."""
 
 from __future__ import annotations
 
-import random
+import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hypothesis import Phase, given, seed, settings
 
-from tests.integration.feature_service.repo import DEFINITIONS, write_repo
-from tests.unit.feature_service.oracle import Row
+from tests.integration.feature_service.repo import DEFINITIONS, ago, write_repo
+from tests.unit.feature_service.oracle import ENTITIES, TABLES, Row
 
 #: The moment 0 of drawn times; they count in seconds.
 START = datetime(2024, 3, 10, 6, 59, 55, tzinfo=UTC)  # five seconds before New York's clocks jump
+#: Two executors beside the driver, one core and 512 MB each. Java's options halve the time of so little work.
 _SPARK = """\
   type: spark
   spark_conf:
@@ -28,9 +30,35 @@ _SPARK = """\
     spark.ui.enabled: "false"
     spark.sql.shuffle.partitions: "2"
     spark.ui.showConsoleProgress: "false"
+    spark.driver.extraJavaOptions: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    spark.executor.extraJavaOptions: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+batch_engine:
+  type: spark.engine
 """
 _REDIS = "  type: feature_service.stores.redis.RedisOnlineStore\n  connection_string: {address},db=7\n"
+_LMDB = "  type: feature_service.stores.lmdb.LmdbOnlineStore\n  path: data/online.lmdb\n  map_size: 64MiB\n"
 
+_IMPORTS = """\
+from pathlib import Path
+
+from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+from feast.types import Map
+
+DATA = Path(__file__).parent / "data"
+"""
+#: What Feast's Spark engine brings online.
+_ONLINE = """
+
+key = Entity(name="key", join_keys=["key"], value_type=ValueType.STRING)
+levels = FeatureView(
+    name="levels", entities=[key], ttl=timedelta(days=2),
+    schema=[Field(name="level", dtype=Int64), Field(name="note", dtype=String)],
+    source=SparkSource(
+        name="levels_rows", path=f"file:{DATA}/levels", file_format="parquet", timestamp_field="event",
+        created_timestamp_column="created",
+    ),
+)
+"""
 _MORE = """
 
 def table(name, created="created"):
@@ -40,19 +68,25 @@ def table(name, created="created"):
     )
 
 
-def drawn(name, seconds, source):
+def on_spark(name, **others):
+    return SparkSource(name=name, timestamp_field="event", created_timestamp_column="created", **others)
+
+
+def drawn(name, seconds, source, online=False):
     return FeatureView(
-        name=name, entities=[key], ttl=timedelta(seconds=seconds), source=source,
+        name=name, entities=[key], ttl=timedelta(seconds=seconds), source=source, online=online,
         schema=[Field(name="value", dtype=Int64)],
     )
 
 
-key = Entity(name="key", join_keys=["key"], value_type=ValueType.STRING)
 number = Entity(name="number", join_keys=["number"], value_type=ValueType.INT64)
-seeded = table("seeded")
-seeded_for_ever = drawn("seeded_for_ever", 0, seeded)
-seeded_2_s = drawn("seeded_2_s", 2, seeded)
-seeded_4_s = drawn("seeded_4_s", 4, seeded)
+seeded_for_ever = drawn("seeded_for_ever", 0, table("seeded"))
+SEEDED = f"file:{DATA}/seeded.parquet"
+seeded_2_s = drawn("seeded_2_s", 2, on_spark("path", path=SEEDED, file_format="parquet"))
+seeded_4_s = drawn("seeded_4_s", 4, on_spark(
+    "query", query=f"SELECT key AS `the key`, event, created, value FROM parquet.`{SEEDED}`",
+    field_mapping={"the key": "key"},
+))
 undated_3_s = drawn("undated_3_s", 3, table("undated", ""))
 legs = FeatureView(
     name="legs", entities=[key, number], ttl=timedelta(0), source=table("legs"),
@@ -69,12 +103,18 @@ of_texts = drawn("of_texts", 0, table("of_texts", ""))
 of_half_seconds = drawn("of_half_seconds", 1.5, table("undated", ""))
 of_nothing = drawn("of_nothing", 0, FileSource(name="nothing", path="data/nothing", timestamp_field="event"))
 of_lost = drawn("of_lost", 0, table("lost", ""))
+of_lost_path = drawn("of_lost_path", 0, on_spark("lost", path=f"file:{DATA}/lost", file_format="parquet"))
+of_maps = FeatureView(
+    name="of_maps", entities=[key], ttl=timedelta(0), source=table("undated", ""), online=False,
+    schema=[Field(name="value", dtype=Map)],
+)
 tree = FeatureView(
     name="tree", entities=[key], ttl=timedelta(0), schema=[
         Field(name="value", dtype=Int64), Field(name="month", dtype=Int64), Field(name="part", dtype=String),
     ],
-    source=FileSource(name="tree_rows", path="data/tree", timestamp_field="event"),
+    source=FileSource(name="tree_rows", path="data/tree [1]", timestamp_field="event"),
 )
+crowd = drawn("crowd", 0, table("crowd"))
 """
 
 
@@ -86,25 +126,37 @@ class Case:
     entities: tuple[tuple[str | None, int], ...]
 
 
-def draw_cases(count: int, *, created: bool, seed: int) -> list[Case]:
-    """Few keys, moments and values, so that ties, late rows and rows at the bound of the ttl are common."""
-    rng = random.Random(seed)
+@functools.cache
+def drawn_cases() -> list[Case]:
+    """What the joins on one machine are tried on, too."""
+    return _draw(150, number=1)
 
-    def maybe(value: int) -> int | None:
-        return None if rng.random() < 0.15 else value
 
-    def case(number: int) -> Case:
-        keys = [f"{seed}.{number}a", f"{seed}.{number}b", None]
-        return Case(
-            tuple(
-                Row(rng.choice(keys), maybe(rng.randint(0, 6)), maybe(rng.randint(0, 6)) if created else None,
-                    maybe(rng.randint(0, 3)))
-                for _ in range(rng.randint(0, 12))
-            ),
-            tuple((rng.choice(keys), rng.randint(0, 7)) for _ in range(rng.randint(1, 8))),
-        )  # fmt: skip
+@functools.cache
+def undated_cases() -> list[Case]:
+    """The same without created times."""
+    return [
+        Case(tuple(replace(row, created=None) for row in case.rows), case.entities)
+        for case in _draw(60, number=2)
+    ]
 
-    return [case(number) for number in range(count)]
+
+def _draw(count: int, *, number: int) -> list[Case]:
+    """Drawn by hypothesis; the same for the same number."""
+    cases: list[Case] = []
+
+    @seed(number)
+    @settings(max_examples=count, database=None, phases=[Phase.generate])
+    @given(TABLES, ENTITIES)
+    def collect(table: list[Row], entities: list[tuple[str | None, int]]) -> None:
+        def own(key: str | None) -> str | None:
+            return key and f"{number}.{len(cases)}{key}"
+
+        rows = tuple(replace(row, key=own(row.key)) for row in table)
+        cases.append(Case(rows, tuple((own(key), moment) for key, moment in entities)))
+
+    collect()
+    return cases
 
 
 def moments(seconds: Sequence[int | None]) -> pa.Array:
@@ -125,8 +177,6 @@ def rows_table(rows: Sequence[Row]) -> pa.Table:
     )
 
 
-CASES = draw_cases(120, created=True, seed=1)
-UNDATED = draw_cases(60, created=False, seed=2)
 #: Keys that give the same text when they are put one after the other: (x1, 23), (x, 123), (x12, 3).
 LEGS = [
     Row(f"{name}/{number}", event, event, value)
@@ -134,22 +184,45 @@ LEGS = [
         [("x1", 23, 0), ("x", 123, 1), ("x12", 3, 2), ("x1", 23, 4), ("x", 123, 4), ("x12", 3, 4)]
     )
 ]
+#: Feature rows of one key, as many as make a join with as many entity rows long enough to be cancelled.
+CROWD = 30_000
 
 
 def write_spark_repo(folder: Path, redis_address: str) -> Path:
     """Writes the repository and its data; returns the folder."""
-    write_repo(folder, _REDIS.format(address=redis_address), DEFINITIONS + _MORE, _SPARK)
+    definitions = _IMPORTS + DEFINITIONS + _ONLINE + _MORE
+    write_repo(folder, _REDIS.format(address=redis_address), definitions, _SPARK)
     for path, table in _tables():
-        target = folder / "data" / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, target, use_deprecated_int96_timestamps="int96" in path)
+        _write(folder / "data" / path, table)
     (folder / "data" / "nothing").mkdir()
     return folder
 
 
+def write_embedded_repo(folder: Path) -> Path:
+    """Writes a repository whose Spark engine fills an embedded store."""
+    write_repo(folder, _LMDB, _IMPORTS + DEFINITIONS + _ONLINE, _SPARK)
+    _write(folder / "data" / "levels" / "0.parquet", levels_table())
+    return folder
+
+
+def levels_table() -> pa.Table:
+    """Rows of `levels`: a and b with a newer row each, b's of nulls; c's are older than the ttl."""
+    events = pa.array([ago(1), ago(0.5), ago(1), ago(0.5), ago(5)], pa.timestamp("us", "UTC"))
+    return pa.table(
+        {
+            "key": ["a", "a", "b", "b", "c"],
+            "event": events,
+            "created": events,
+            "level": pa.array([1, 2, 3, None, 5], pa.int64()),
+            "note": ["one", "two", "three", None, "five"],
+        }
+    )
+
+
 def _tables() -> Iterator[tuple[str, pa.Table]]:
-    yield "seeded.parquet", rows_table([row for case in CASES for row in case.rows])
-    yield "undated.parquet", rows_table([row for case in UNDATED for row in case.rows])
+    yield "levels/0.parquet", levels_table()
+    yield "seeded.parquet", rows_table([row for case in drawn_cases() for row in case.rows])
+    yield "undated.parquet", rows_table([row for case in undated_cases() for row in case.rows])
     split = [str(row.key).split("/") for row in LEGS]
     legs = rows_table(LEGS).set_column(0, "key", pa.array([name for name, _ in split]))
     yield "legs.parquet", legs.append_column("number", pa.array([int(number) for _, number in split]))
@@ -171,4 +244,10 @@ def _tables() -> Iterator[tuple[str, pa.Table]]:
         yield f"of_{name}.parquet", plain.set_column(3, "value", values)
     for month, key in (("01", "z"), ("12", "y")):
         part = rows_table([Row(key, 1, None, int(month))]).append_column("part", pa.array([key]))
-        yield f"tree/month={month}/data.parquet", part
+        yield f"tree [1]/month={month}/data.parquet", part
+    yield "crowd.parquet", rows_table([Row("crowd", i, i, i) for i in range(CROWD)])
+
+
+def _write(target: Path, table: pa.Table) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, target, use_deprecated_int96_timestamps="int96" in target.name)

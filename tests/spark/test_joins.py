@@ -18,14 +18,24 @@ from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from tests.integration.feature_service.conftest import settings_for
 from tests.integration.feature_service.repo import ago, write_repo
 from tests.spark.conftest import OnSpark
-from tests.spark.repo import CASES, LEGS, START, UNDATED, moments
+from tests.spark.repo import LEGS, START, Case, drawn_cases, moments, undated_cases
 from tests.support import running_server
 from tests.unit.feature_service.oracle import answer
 
 #: The views of drawn data sets, and their ttl in seconds.
 SEEDED = {"seeded_for_ever": None, "seeded_2_s": 2, "seeded_4_s": 4}
-SEEDED_PAIRS = [(case, pair) for case in CASES for pair in case.entities]
-UNDATED_PAIRS = [(case, pair) for case in UNDATED for pair in case.entities]
+
+
+def asked_of(cases: list[Case]) -> list[tuple[str | None, int]]:
+    """The entity rows of all cases."""
+    return [pair for case in cases for pair in case.entities]
+
+
+def oracle(cases: list[Case], ttl: int | None, known_at: KnownAt) -> list[int | None]:
+    """What the oracle answers to them."""
+    return [
+        answer(case.rows, key, second, ttl, known_at)[1] for case in cases for key, second in case.entities
+    ]
 
 
 def asked(pairs: list[tuple[str | None, int]], **others: object) -> pa.Table:
@@ -34,26 +44,16 @@ def asked(pairs: list[tuple[str | None, int]], **others: object) -> pa.Table:
     return pa.table({"key": keys, "event_timestamp": moments([second for _, second in pairs]), **others})
 
 
-def expected_values(ttl: int | None, known_at: KnownAt) -> list[int | None]:
-    """What the oracle says to SEEDED_PAIRS, and to UNDATED_PAIRS: nothing."""
-    found = [answer(case.rows, key, second, ttl, known_at)[1] for case, (key, second) in SEEDED_PAIRS]
-    return found + [None] * len(UNDATED_PAIRS)
-
-
-def undated_values() -> list[int | None]:
-    """What the oracle says to UNDATED_PAIRS in the view of 3 s."""
-    return [
-        answer(case.rows, key, second, 3, KnownAt.IGNORE_CREATED)[1] for case, (key, second) in UNDATED_PAIRS
-    ]
-
-
 def test_the_join_is_the_oracle_and_keeps_the_rows_of_files(on_spark: OnSpark) -> None:
-    """180 drawn data sets at once, in four views: ties, late rows, nulls, duplicates, the bound of the ttl.
+    """210 drawn data sets at once, in four views, of Parquet, Spark's own path and query: ties, late rows,
+    nulls, duplicates, the bound of the ttl.
 
     The entity rows come in files of unequal size, which Spark reads largest first.
     """
-    pairs = [pair for _, pair in SEEDED_PAIRS + UNDATED_PAIRS]
+    undated = asked_of(undated_cases())
+    pairs = asked_of(drawn_cases()) + undated
     count = len(pairs)
+    assert count > 400
     rows = asked(
         pairs,
         note=pa.array([None if i % 3 == 0 else i for i in range(count)], pa.int32()),
@@ -61,7 +61,7 @@ def test_the_join_is_the_oracle_and_keeps_the_rows_of_files(on_spark: OnSpark) -
     )
     folder = on_spark.repo / "entities"
     folder.mkdir()
-    bounds = [0, 10, 400, 420, count]
+    bounds = [0, 10, 200, 220, count]
     for number, (start, stop) in enumerate(pairwise(bounds)):
         pq.write_table(rows.slice(start, stop - start), folder / f"part-{number}.parquet", row_group_size=90)
     found, summary = on_spark.join(
@@ -73,17 +73,18 @@ def test_the_join_is_the_oracle_and_keeps_the_rows_of_files(on_spark: OnSpark) -
     assert found["word"].to_pylist() == rows["word"].to_pylist()
     present = {item.view: item.rows_present for item in summary.features}
     for view, ttl in SEEDED.items():
-        values = expected_values(ttl, KnownAt.CREATED_BY_THEN)
+        values = oracle(drawn_cases(), ttl, KnownAt.CREATED_BY_THEN) + [None] * len(undated)
         assert found[f"{view}__value"].to_pylist() == values
         assert present[view] == count - values.count(None)
-    assert found["undated_3_s__value"].to_pylist()[-len(UNDATED_PAIRS) :] == undated_values()
+    values = oracle(undated_cases(), 3, KnownAt.IGNORE_CREATED)
+    assert found["undated_3_s__value"].to_pylist()[-len(undated) :] == values
     assert summary.as_of_start.ToDatetime(tzinfo=UTC) == START
     assert summary.as_of_end.ToDatetime(tzinfo=UTC) == START + timedelta(seconds=7)
 
 
 def test_created_times_can_be_ignored(on_spark: OnSpark) -> None:
     """The rows come as a stream, their times naive and in nanoseconds."""
-    rows = asked([pair for _, pair in SEEDED_PAIRS])
+    rows = asked(asked_of(drawn_cases()))
     at = rows["event_timestamp"].cast(pa.timestamp("ns", tz="UTC")).cast(pa.timestamp("ns"))
     rows = rows.set_column(1, "at", at)
     found, _ = on_spark.join(
@@ -94,7 +95,7 @@ def test_created_times_can_be_ignored(on_spark: OnSpark) -> None:
         full_names=True,
     )
     for view, ttl in SEEDED.items():
-        values = expected_values(ttl, KnownAt.IGNORE_CREATED)[: len(SEEDED_PAIRS)]
+        values = oracle(drawn_cases(), ttl, KnownAt.IGNORE_CREATED)
         assert found[f"{view}__value"].to_pylist() == values
     assert found["at"].equals(at.cast(pa.timestamp("us")))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hypothesis import strategies as st
+
 from feature_service.domain import KnownAt
 
 
@@ -16,6 +18,15 @@ class Row:
     event: int | None
     created: int | None
     value: int | None
+
+
+#: Few keys, moments and values, so that ties, late rows and rows at the bound of a ttl are common.
+_KEYS = st.sampled_from(["a", "b", None])
+_MOMENTS = st.integers(0, 6)
+_ROWS = st.builds(Row, _KEYS, st.none() | _MOMENTS, st.none() | _MOMENTS, st.none() | st.integers(0, 3))
+#: The rows of a source, and the keys and moments that are asked for.
+TABLES = st.lists(_ROWS, max_size=12)
+ENTITIES = st.lists(st.tuples(_KEYS, st.integers(0, 7)), max_size=8)
 
 
 def answer(

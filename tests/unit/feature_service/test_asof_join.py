@@ -20,7 +20,7 @@ from feature_service.stores.asof_join import AsofJoin, JoinLimits
 from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
 from plumbline.errors import Cancelled, ResourceExhausted
 from plumbline.features.errors import SourceUnreadable
-from tests.unit.feature_service.oracle import Row, answer
+from tests.unit.feature_service.oracle import ENTITIES, TABLES, Row, answer
 
 SECOND = 1_000_000
 LIMITS = JoinLimits(memory="500MB", threads=1)
@@ -72,15 +72,10 @@ def micros(moments: Sequence[int]) -> pa.Array:
     return pa.array([m * SECOND for m in moments], pa.int64())
 
 
-keys = st.sampled_from(["a", "b", None])
-moments = st.integers(0, 6)
-rows = st.builds(Row, keys, st.none() | moments, st.none() | moments, st.none() | st.integers(0, 3))
-
-
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    table=st.lists(rows, max_size=12),
-    entities=st.lists(st.tuples(keys, st.integers(0, 7)), max_size=8),
+    table=TABLES,
+    entities=ENTITIES,
     ttl=st.none() | st.integers(1, 4),
     known_at=st.sampled_from(KnownAt),
 )
