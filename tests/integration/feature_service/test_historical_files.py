@@ -230,14 +230,16 @@ def calling(files: Files, max_message_bytes: int) -> Iterator[FeatureRetrievalSe
         yield FeatureRetrievalServiceStub(channel)
 
 
-def header(reference: str, **others: str) -> pb.GetHistoricalFeaturesRequest:
+def header(reference: str, rows: str, result: str = "") -> pb.GetHistoricalFeaturesRequest:
     selected = pb.FeatureSelection(features=pb.FeatureReferences(references=[reference]))
-    return pb.GetHistoricalFeaturesRequest(header=pb.HistoricalFeaturesHeader(selection=selected, **others))
+    return pb.GetHistoricalFeaturesRequest(
+        header=pb.HistoricalFeaturesHeader(selection=selected, entity_rows_uri=rows, result_uri=result)
+    )
 
 
 def test_rows_that_come_beside_a_uri_are_refused(files: Files) -> None:
     rows = put(f"{files.local}/{uuid4().hex}.parquet", entities())
-    messages = [header("trips:n", entity_rows_uri=rows), pb.GetHistoricalFeaturesRequest(arrow_ipc=b"x")]
+    messages = [header("trips:n", rows), pb.GetHistoricalFeaturesRequest(arrow_ipc=b"x")]
     with calling(files, MIB) as stub, pytest.raises(grpc.RpcError) as caught:
         list(stub.GetHistoricalFeatures(iter(messages)))
     error = wire.from_rpc_error(caught.value, CLASSES)
@@ -258,7 +260,7 @@ def test_no_message_is_larger_than_either_side_takes(files: Files) -> None:
         assert found.read_all()["n"].to_pylist() == [2] * count
     rows = put(f"{files.local}/{uuid4().hex}.parquet", pa.Table.from_batches([big]))
     with calling(files, MIB) as stub:
-        replies = stub.GetHistoricalFeatures(iter([header("trips:n", entity_rows_uri=rows)]))
+        replies = stub.GetHistoricalFeatures(iter([header("trips:n", rows)]))
         assert sum(len(reply.arrow_ipc) for reply in replies) > 60 * MIB * 0.9
 
 
@@ -273,9 +275,7 @@ def test_a_join_ends_when_its_caller_goes_away(files: Files) -> None:
     out = f"{files.local}/{uuid4().hex}.parquet"
     for result in ("", out):
         with calling(files, MIB) as stub:
-            call = stub.GetHistoricalFeatures(
-                iter([header("heavy:load", entity_rows_uri=place, result_uri=result)])
-            )
+            call = stub.GetHistoricalFeatures(iter([header("heavy:load", place, result)]))
             phases = (reply.progress.phase for reply in call)
             assert next(phase for phase in phases if phase == "joining")
             assert joining()
