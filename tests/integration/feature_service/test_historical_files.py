@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -332,3 +334,32 @@ def test_the_command_says_what_is_wrong_and_writes_nothing(command: CliRunner, t
         assert done.exit_code != 0
         assert said in done.output
         assert not out.exists() or names(out) == []
+
+
+def test_the_examples_of_the_docs_run(
+    command: CliRunner, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/point-in-time.md speaks of the flights; here `weather` is by city."""
+    text = (Path(__file__).parents[3] / "docs" / "point-in-time.md").read_text()
+    root = files.local / uuid4().hex
+    root.mkdir()
+    for ours, theirs in (
+        ("localhost:7410", files.address),
+        ("origin", "city_id"),
+        ("/data/joins", str(root)),
+    ):
+        text = text.replace(ours, theirs)
+    monkeypatch.chdir(tmp_path)
+    [code] = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(compile(code, "point-in-time.md", "exec"), {})
+    (root / "rows.parquet").write_bytes(Path("rows.parquet").read_bytes())
+    lines = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    assert len(lines) == 2
+    for line in lines:
+        done = command.invoke(app, shlex.split(line)[1:])
+        assert done.exit_code == 0, done.output
+    assert pq.read_table("joined.parquet").num_rows == pq.read_table(root / "joined.parquet").num_rows == 2
