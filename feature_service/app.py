@@ -103,6 +103,7 @@ async def build(
             asyncio.Semaphore(settings.max_joins),
             settings.temp_dir,
             settings.max_spool_bytes,
+            settings.max_message_bytes,
             DataRoots(settings.data_roots),
         ),
         make_materialization,

@@ -22,8 +22,10 @@ from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.types.v1 import column_pb2, feature_column_pb2
 
-#: Arrow bytes in one message of a reply.
-CHUNK_BYTES = 512 * 1024
+#: Most Arrow bytes in one message of a reply.
+_CHUNK_BYTES = 512 * 1024
+#: More than what is around Arrow bytes in a message.
+_ENVELOPE_BYTES = 64
 DEFAULT_EVENT_COLUMN = "event_timestamp"
 
 _KINDS = {
@@ -156,10 +158,11 @@ def online_features(found: OnlineFeatures) -> pb.GetOnlineFeaturesResponse:
     return reply
 
 
-def arrow_chunks(data: bytes) -> Iterable[pb.GetHistoricalFeaturesResponse]:
-    """Arrow bytes in messages of at most CHUNK_BYTES."""
-    for start in range(0, len(data), CHUNK_BYTES):
-        yield pb.GetHistoricalFeaturesResponse(arrow_ipc=data[start : start + CHUNK_BYTES])
+def arrow_chunks(data: bytes, max_message_bytes: int) -> Iterable[pb.GetHistoricalFeaturesResponse]:
+    """Arrow bytes in messages of at most max_message_bytes."""
+    size = min(_CHUNK_BYTES, max_message_bytes - _ENVELOPE_BYTES)
+    for start in range(0, len(data), size):
+        yield pb.GetHistoricalFeaturesResponse(arrow_ipc=data[start : start + size])
 
 
 def historical_progress(found: Progress) -> pb.GetHistoricalFeaturesResponse:

@@ -39,6 +39,7 @@ class Historical:
     joins: asyncio.Semaphore
     temp_folder: Path | None
     max_spool_bytes: int
+    max_message_bytes: int
     roots: DataRoots
 
 
@@ -90,7 +91,7 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
                 _permit(self._historical.joins) as give_back,
                 aclosing(drain(join, lambda: join.run(rows))) as steps,
             ):
-                async for reply in _replies(steps, give_back):
+                async for reply in _replies(steps, give_back, self._historical.max_message_bytes):
                     yield reply
 
     async def PushFeatures(  # noqa: N802
@@ -229,7 +230,7 @@ async def _permit(semaphore: asyncio.Semaphore) -> AsyncIterator[Callable[[], No
 
 
 async def _replies(
-    steps: AsyncIterator[Step], joined: Callable[[], None]
+    steps: AsyncIterator[Step], joined: Callable[[], None], max_message_bytes: int
 ) -> AsyncIterator[pb.GetHistoricalFeaturesResponse]:
     """joined: called when the join is done and only its result is to be sent, at the pace of the reader."""
     stream: spool.ArrowStream | None = None
@@ -240,9 +241,10 @@ async def _replies(
             joined()
             stream = spool.ArrowStream(step)
         elif stream is not None and isinstance(step, pa.RecordBatch):
-            for reply in codec.arrow_chunks(stream.batch(step)):
+            for reply in codec.arrow_chunks(stream.batch(step), max_message_bytes):
                 yield reply
         elif isinstance(step, Summary):
-            for reply in codec.arrow_chunks(stream.end()) if stream is not None else ():
-                yield reply
+            if stream is not None:
+                for reply in codec.arrow_chunks(stream.end(), max_message_bytes):
+                    yield reply
             yield codec.historical_summary(step)

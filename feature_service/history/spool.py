@@ -15,9 +15,10 @@ from plumbline.features.errors import EntityRowsTooLarge
 async def write(chunks: AsyncIterator[bytes], target: Path, *, limit: int) -> int:
     """Writes the chunks one after the other; returns the bytes. Raises EntityRowsTooLarge beyond `limit`."""
     written = 0
-    # Opened, written and closed off the loop: a full page cache makes any of them wait.
-    file = await asyncio.to_thread(target.open, "wb")
+    # Opened here: a caller that goes away while a thread opens it would leave nobody to close it.
+    file = target.open("wb")
     try:
+        # Written and closed off the loop: a full page cache makes them wait.
         async for chunk in chunks:
             written += len(chunk)
             if written > limit:

@@ -15,7 +15,7 @@ from feature_service.arrow_types import TIMESTAMP, arrow_type
 from feature_service.domain import KnownAt, ValueType
 from feature_service.stores import asof_sql as sql
 from feature_service.stores import join_sql
-from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
+from feature_service.stores.asof_sql import EVERYTHING, ParquetRows, SourceColumn, SourceView
 from feature_service.stores.session import JoinLimits, Session, readable
 from plumbline.features.errors import SourceUnreadable
 
@@ -24,6 +24,8 @@ __all__ = ["AsofJoin", "JoinLimits"]
 ResultT = TypeVar("ResultT")
 
 _BATCH_ROWS = 65_536
+#: So many rows of a source for each entity row are worth a look at which keys are asked for.
+_FEW = 8
 #: How much of a view's join lies behind when its rows are chosen: the rest is the join with the entity rows.
 _CHOSEN = 0.6
 
@@ -126,7 +128,8 @@ class AsofJoin:
         """Makes the frontier, without ties."""
         types = self.columns(view)
         _check_columns(view, types)
-        run, only = self._session.run, join_sql.keys_of_entities(view)
+        run = self._session.run
+        only = join_sql.keys_of_entities(view) if self._few_for(view) else EVERYTHING
         run(join_sql.frontier(view, types, where, known_at, only=only))
         [(some,)] = self._session.fetch(join_sql.has_ties(view))
         if not some:
@@ -139,6 +142,11 @@ class AsofJoin:
             run(join_sql.drop_ties(view))
             run(join_sql.add_winners(view, types, where, known_at))
         run("DROP TABLE ties")
+
+    def _few_for(self, view: SourceView) -> bool:
+        """Whether there are so few entity rows that most rows of the source may be of other keys."""
+        count = f"SELECT count(*) FROM {sql.relation(view.rows)}"  # noqa: S608 - of definitions; from footers
+        return self._rows * _FEW < int(self._session.fetch(count)[0][0])
 
     def _any_ties(self) -> bool:
         return bool(self._session.fetch("SELECT 1 FROM ties LIMIT 1"))

@@ -192,6 +192,9 @@ class Matching:
     columns: tuple[str, ...]
 
 
+EVERYTHING = Matching("", ())
+
+
 def rows(
     view: SourceView,
     types: Mapping[str, str],

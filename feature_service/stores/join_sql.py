@@ -8,8 +8,8 @@ row of each entity row. Without created times, or when they are ignored, known =
 Rows of one key and one `known` in the frontier have one event time, so the rest of the order decides between
 them: created, then the order of pushes, then feature values. (Rows of one event time that became known one
 after the other are in the order of their created times already.) Sources seldom hold such rows; they are
-looked for by a count, and only their groups are sorted out. Feature values are read for it only if created
-times leave a group undecided.
+looked for by a count, and only their groups are sorted out. Feature values are read for it only if
+created times leave a group undecided.
 """
 
 # Identifiers are k0…, f0…, quoted names of definitions or fixed; nothing comes from a request.
@@ -94,7 +94,7 @@ def answer(view: SourceView) -> str:
 
 
 def keys_of_entities(view: SourceView) -> Matching:
-    """The keys of the view's rows that can matter."""
+    """The keys of the view's rows that can matter. Looking at them takes as long as reading a narrow row."""
     names = ", ".join(f"{key.name} AS k{i}" for i, key in enumerate(view.keys))
     return Matching(f"SELECT DISTINCT {names} FROM entity", tuple(key_list(view)))
 

@@ -92,6 +92,76 @@ def test_the_join_is_the_oracle(
     assert found["value"].to_pylist() == expected
 
 
+small = st.none() | st.integers(0, 2)
+pairs = st.tuples(keys, small)
+TIME_TYPES = [
+    pa.timestamp(unit, tz=zone) for unit in ("s", "ms", "us", "ns") for zone in (None, "Asia/Tokyo")
+]
+
+
+def joined_key(pair: tuple[str | None, int | None]) -> str | None:
+    """One key out of two, null when either is."""
+    return None if None in pair else f"{pair[0]}{pair[1]}"
+
+
+def rank(value: int | None) -> int:
+    return 0 if value is None else value + 1
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    files=st.lists(
+        st.tuples(
+            st.lists(st.tuples(pairs, st.none() | moments, st.none() | moments, small, small), max_size=20),
+            st.sampled_from(TIME_TYPES),
+            st.sampled_from(TIME_TYPES),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    entities=st.lists(st.tuples(pairs, st.integers(0, 7)), min_size=1, max_size=4),
+    ttls=st.tuples(st.none() | st.integers(1, 4), st.none() | st.integers(1, 4)),
+    known_at=st.sampled_from(KnownAt),
+)
+def test_two_keys_two_features_two_ttls_and_files_of_any_times_are_the_oracle(
+    folder: Path, files: Any, entities: Any, ttls: tuple[int | None, int | None], known_at: KnownAt
+) -> None:
+    """One of the features is asked for; both decide between rows that tie otherwise."""
+    paths, known = [], []
+    for index, (table, event_type, created_type) in enumerate(files):
+        columns = {
+            "one": pa.array([pair[0] for pair, *_ in table], pa.string()),
+            "two": pa.array([pair[1] for pair, *_ in table], pa.int32()),
+            "event": times([row[1] for row in table]).cast(event_type),
+            "created": times([row[2] for row in table]).cast(created_type),
+            "first": pa.array([row[3] for row in table], pa.int64()),
+            "value": pa.array([row[4] for row in table], pa.int64()),
+        }
+        paths.append(folder / f"oracle-{index}.parquet")
+        pq.write_table(pa.table(columns), paths[-1])
+        known += [
+            Row(joined_key(pair), event, created, rank(first) * 4 + rank(value))
+            for pair, event, created, first, value in table
+        ]
+    both = [SourceColumn(name, name, ValueType.INT64) for name in ("first", "value")]
+    joined_by = (SourceColumn("e0", "one", ValueType.STRING), SourceColumn("e1", "two", ValueType.INT64))
+    rows_of = ParquetRows(tuple(map(str, paths)), "event", "created")
+    with AsofJoin(LIMITS) as join:
+        join.set_entities(
+            micros([moment for _, moment in entities]),
+            [
+                pa.array([pair[0] for pair, _ in entities], pa.string()),
+                pa.array([pair[1] for pair, _ in entities], pa.int64()),
+            ],
+        )
+        for ttl in ttls:
+            limit = None if ttl is None else ttl * SECOND
+            found = join.join(SourceView("v", rows_of, joined_by, (both[1],), tuple(both), limit), known_at)
+            answers = [answer(known, joined_key(pair), moment, ttl, known_at) for pair, moment in entities]
+            expected = [None if value is None else value % 4 - 1 for _, value in answers]
+            assert found["value"].to_pylist() == [None if value == -1 else value for value in expected]
+
+
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
 def test_event_times_of_any_resolution_and_zone(
