@@ -164,13 +164,18 @@ def materialize(
             "--from", help="A moment (UTC unless it says): rows since then, also those already online."
         ),
     ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="A moment: rows known then; default: now.")] = None,
+    operation_id: Annotated[
+        str, typer.Option(help="Names the run: the same id again goes on where an interrupted run stopped.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Bring the newest rows of feature views online, each view from where it ended last."""
     begin = None if start is None else moment(start, "--from")
+    until = None if end is None else moment(end, "--to")
     with errors_for_people(), feature_client() as client:
         finished = []
-        for progress in client.materialize(views or (), start=begin):
+        for progress in client.materialize(views or (), start=begin, end=until, operation_id=operation_id):
             if not progress.view_finished:
                 continue
             finished.append({"view": progress.view, "rows_written": progress.rows_written})

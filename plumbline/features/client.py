@@ -232,10 +232,20 @@ class FeatureClient(Client):
         return decode_table(self._call(self._stub.SampleEntities, request, self._stream_timeout).entities)
 
     def materialize(
-        self, views: Sequence[str] = (), *, start: datetime | None = None, end: datetime | None = None
+        self,
+        views: Sequence[str] = (),
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        operation_id: str = "",
     ) -> Iterator[pb.MaterializeResponse]:
-        """Brings offline rows online; yields progress. Without `start` each view goes on where it ended."""
-        request = pb.MaterializeRequest(views=views, start_time=timestamp(start), end_time=timestamp(end))
+        """Brings offline rows online; yields progress. Without `start` each view goes on where it ended.
+
+        operation_id: an interrupted run of the same id and range goes on where it stopped.
+        """
+        request = pb.MaterializeRequest(
+            views=views, start_time=timestamp(start), end_time=timestamp(end), operation_id=operation_id
+        )
         return self._stream(self._stub.Materialize, request, self._stream_timeout)
 
     def list_feature_services(self) -> Iterator[defs.FeatureService]:
