@@ -24,6 +24,7 @@ from plumbline.types.v1 import column_pb2 as pb
 
 #: Exit codes: something differs; nothing could be compared.
 DIFFERENT, NOT_COMPARED = 1, 2
+_COUNTS = ("compared", "equal", "neither", "mismatch", "missing", "extra")
 _PART_ROWS = 100_000
 _FIRST_MOMENT = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -164,11 +165,8 @@ def _show(parity: Parity, moment: datetime | None, absent: Sequence[str], json: 
         )
         return
     print_table(
-        ("FEATURE", "COMPARED", "EQUAL", "MISMATCH", "MISSING", "EXTRA"),
-        [
-            (name, found.compared, found.equal, found.mismatch, found.missing, found.extra)
-            for name, found in parity.features.items()
-        ],
+        ("FEATURE", *(name.upper() for name in _COUNTS)),
+        [(name, *(getattr(found, count) for count in _COUNTS)) for name, found in parity.features.items()],
     )
     for name, found in parity.features.items():
         for item in found.examples:
@@ -184,9 +182,8 @@ def _show(parity: Parity, moment: datetime | None, absent: Sequence[str], json: 
 
 
 def _counts(found: FeatureParity) -> dict[str, Any]:
-    counts = ("compared", "equal", "mismatch", "missing", "extra")
     examples = [
         {"kind": item.kind, "entity": item.entity, "online": item.online, "offline": item.offline}
         for item in found.examples
     ]
-    return {name: getattr(found, name) for name in counts} | {"examples": examples}
+    return {name: getattr(found, name) for name in _COUNTS} | {"examples": examples}

@@ -38,9 +38,10 @@ class Example:
 
 @dataclass
 class FeatureParity:
-    """The counts of one feature; rows where neither side has a value are equal."""
+    """The counts of one feature. neither: of the equal rows, those where neither side has a value."""
 
     compared: int = 0
+    neither: int = 0
     mismatch: int = 0
     missing: int = 0
     extra: int = 0
@@ -84,6 +85,7 @@ class Parity:
             left, right = _aligned(name, _whole(online[name]), _whole(offline[name]))
             found = self.features.setdefault(name, FeatureParity())
             found.compared += len(left)
+            found.neither += int((~_valid(left) & ~_valid(right)).sum())
             for kind, mask in _differences(left, right, self._tolerance).items():
                 setattr(found, kind, getattr(found, kind) + int(mask.sum()))
                 kept = sum(example.kind == kind for example in found.examples)

@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from feature_service.app import build
 from feature_service.feast_adapters.apply import apply
 from plumbline.cli.main import app
-from plumbline.features.client import FeatureClient
+from plumbline.features.client import FeatureClient, OnlineFeatures
+from plumbline.features.parity import Parity
+from plumbline.features.parity_check import check_online
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from tests.integration.feature_service.conftest import settings_for
 from tests.integration.feature_service.repo import ago, write_repo
@@ -104,6 +106,28 @@ def test_each_way_to_differ_is_counted_and_shown(fresh: str) -> None:
     assert done.exit_code == 1
     assert "n missing: driver_id=8: online None, join 80" in done.output
     assert done.output.rstrip().endswith(": different")
+
+
+class WrittenMeanwhile(FeatureClient):
+    """A client whose first online read is followed by a push, of a row that the join then knows of."""
+
+    pushed = False
+
+    def get_online_features(self, *given: Any, **options: Any) -> OnlineFeatures:
+        found = super().get_online_features(*given, **options)
+        if not self.pushed:
+            self.pushed = True
+            self.push("weather", {"city_id": ["LGA"], "event_timestamp": [ago(0.01)], "temp": [9.5]})
+        return found
+
+
+def test_a_write_between_read_and_join_is_no_difference(fresh: str) -> None:
+    parity = Parity()
+    with WrittenMeanwhile(fresh) as client:
+        entities = client.sample_entities(["weather:temp"], 10)
+        check_online(client, ["weather:temp"], entities, pa.table({}), parity)
+    temp = parity.features["temp"]
+    assert (temp.compared, temp.equal, temp.neither) == (2, 2, 0)
 
 
 def test_the_past_is_compared_at_its_replayed_moment(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_every_kind_of_value_and_null(kind: pa.DataType, one: Any, two: Any) -> 
     offline = pa.array([one, two, None, one, None, one], kind)
     parity = compared(online, offline)
     assert counts(parity) == (6, 3, 1, 1, 1)
+    assert parity.features["x"].neither == 1
     assert not parity.equal
     assert [(e.kind, e.entity["id"]) for e in parity.features["x"].examples] == [
         ("mismatch", 1),
