@@ -12,7 +12,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from feature_service import domain
 from feature_service.history.join import Progress, Summary
 from feature_service.online.retrieval import OnlineFeatures, ReadOptions
-from feature_service.planning import Selection
+from feature_service.planning import Definitions, Selection
 from feature_service.writes.materialize import MaterializeProgress
 from feature_service.writes.push import Destination, Pushed, PushedStream
 from plumbline import columns
@@ -259,8 +259,8 @@ def entity(found: domain.Entity) -> defs.Entity:
     )
 
 
-def feature_view(found: domain.FeatureView) -> defs.FeatureView:
-    """A view."""
+def feature_view(found: domain.FeatureView, definitions: Definitions) -> defs.FeatureView:
+    """A view of these definitions."""
     ttl = None
     if found.ttl is not None:
         ttl = duration_pb2.Duration()
@@ -278,6 +278,7 @@ def feature_view(found: domain.FeatureView) -> defs.FeatureView:
         tags=dict(found.tags),
         source=found.source.name if found.source else "",
         request_data=_fields(found.request_data),
+        push_sources=sorted(name for name, views in definitions.push_sources.items() if found.name in views),
     )
 
 

@@ -163,13 +163,14 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
     ) -> pb.ListFeatureViewsResponse:
         found, token = self._catalog.views(request.page_size, request.page_token)
         return pb.ListFeatureViewsResponse(
-            feature_views=[codec.feature_view(item) for item in found], next_page_token=token
+            feature_views=[codec.feature_view(item, self._catalog.definitions) for item in found],
+            next_page_token=token,
         )
 
     async def GetFeatureView(  # noqa: N802
         self, request: pb.GetFeatureViewRequest, context: Any
     ) -> defs.FeatureView:
-        return codec.feature_view(self._catalog.view(request.name))
+        return codec.feature_view(self._catalog.view(request.name), self._catalog.definitions)
 
     async def ListEntities(  # noqa: N802
         self, request: pb.ListEntitiesRequest, context: Any

@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 from google.protobuf import json_format
 
-from plumbline import columns, feature_columns
+from plumbline import columns
 from plumbline.feature_columns import NO_EVENT, FeatureStatus, FeatureTable
-from plumbline.features.client import OnlineFeatures
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as features_pb
 from plumbline.registry.v1 import resources_pb2 as res
@@ -132,14 +131,6 @@ def online_request(
         selection=features_pb.FeatureSelection(feature_service=feature_service),
         entities=[columns.encode(name, values) for name, values in join_keys.items()],
         request_data=[columns.encode(name, values) for name, values in request_data.items()],
-    )
-
-
-def online_features(reply: features_pb.GetOnlineFeaturesResponse) -> OnlineFeatures:
-    """Raises MalformedColumn when the reply contradicts itself."""
-    table = feature_columns.decode(reply.features, reply.view_event_times)
-    return OnlineFeatures(
-        table.values, table.statuses, table.event_times, table.views, reply.definition_digest
     )
 
 

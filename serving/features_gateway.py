@@ -58,7 +58,7 @@ class FeatureGateway:
         """
         request = codec.online_request(release.signature.feature_service, join_keys, request_data)
         reply = await self._call(self._stub.GetOnlineFeatures, request, release, remaining)
-        return codec.online_features(reply)
+        return OnlineFeatures.of(reply)
 
     async def _call(
         self,

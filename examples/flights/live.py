@@ -6,7 +6,6 @@ is served is what would have been trained on."""
 from __future__ import annotations
 
 import json
-import math
 import urllib.request
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from plumbline import FeatureClient, PredictionClient
+from plumbline.features.parity import Parity
 
 JOIN_KEYS = ("carrier", "dest", "flight", "origin", "tailnum")
 REQUEST_DATA = ("scheduled_departure", "scheduled_arrival_clock", "distance_miles")
@@ -104,18 +104,12 @@ def _parity(flights: pa.Table, moment: datetime, used: pa.Table, env: dict[str, 
     with FeatureClient(env["PLUMBLINE_FEATURES_ADDRESS"]) as client:
         joined = client.get_historical_features(SERVICE, pa.table(columns)).read_all()
     names = [name for name in used.column_names if name in joined.column_names]
-    differing = [
-        f"{name}[{row}]: online {online!r}, point in time {historical!r}"
-        for name in names
-        for row, (online, historical) in enumerate(
-            zip(used[name].to_pylist(), joined[name].to_pylist(), strict=True)
-        )
-        if not _same(online, historical)
+    found = Parity(most_examples=flights.num_rows)
+    found.add(flights.select(["flight_id"]), used.select(names), joined)
+    cells = sum(item.compared for item in found.features.values())
+    differences = [
+        f"{name} of {item.entity['flight_id']}: online {item.online!r}, point in time {item.offline!r}"
+        for name, counts in found.features.items()
+        for item in counts.examples
     ]
-    return {"cells": len(names) * flights.num_rows, "differing": len(differing), "differences": differing}
-
-
-def _same(online: Any, historical: Any) -> bool:
-    if isinstance(online, float) and isinstance(historical, float):
-        return online == historical or (math.isnan(online) and math.isnan(historical))
-    return bool(online == historical)
+    return {"cells": cells, "differing": len(differences), "differences": differences}

@@ -111,6 +111,7 @@ def _next_steps(result: dict[str, Any], path: Path) -> str:
             f"  .venv/bin/plumbline lineage {version}",
             "  .venv/bin/plumbline features show flight_delay_v1",
             "  .venv/bin/plumbline features get flight_delay_v1 --rows examples/flights/rows.json",
+            "  .venv/bin/plumbline features check-parity flight_delay_v1 --count 200",
             "  .venv/bin/plumbline predict --features --rows examples/flights/rows.json",
             "  make demo            again: registers the next version and compares it with the champion",
             "  make stack-status    what runs where; make stack-down stops it; make clean-state removes it",

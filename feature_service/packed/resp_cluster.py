@@ -8,7 +8,15 @@ from typing import Any
 
 from feature_service.packed.redis_options import RedisOptions
 from feature_service.packed.redis_sync import SLOTS, slot_of
-from feature_service.packed.resp import MOST_CALLS, RedisAway, RedisBusy, RedisLate, ReplyError, RespClient, pack_command
+from feature_service.packed.resp import (
+    MOST_CALLS,
+    RedisAway,
+    RedisBusy,
+    RedisLate,
+    ReplyError,
+    RespClient,
+    pack_command,
+)
 
 Node = tuple[str, int]
 

@@ -79,7 +79,9 @@ def sample_keys(
         for view, types in sources
     )
     drawn = f"hash({', '.join([*keys, str(seed)])}), {', '.join(keys)}"
-    return f"SELECT {', '.join(keys)} FROM ({union}) ORDER BY {drawn} LIMIT {count}"
+    # Of one view, the union alone would leave the rows as they are.
+    distinct = f"SELECT DISTINCT {', '.join(keys)} FROM ({union})"
+    return f"SELECT {', '.join(keys)} FROM ({distinct}) ORDER BY {drawn} LIMIT {count}"
 
 
 def rows(

@@ -7,26 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
+from plumbline.cli.asking import Selection, chosen, feature_client
 from plumbline.cli.joining import join_progress, reading, writing
-from plumbline.cli.output import address, console, errors_for_people, print_json, print_table
+from plumbline.cli.output import Json, console, errors_for_people, print_json, print_table
+from plumbline.cli.parity import check_parity
+from plumbline.cli.pushing import push
 from plumbline.cli.values import columns_of, moment, read_rows, refuse_unknown, span
 from plumbline.feature_columns import FeatureStatus
-from plumbline.features.client import FeatureClient, OnlineFeatures
+from plumbline.features.client import OnlineFeatures
 from plumbline.features.matrix import FeatureMatrix
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.types.v1 import column_pb2
 
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
-
 Values = Annotated[list[str] | None, typer.Argument(help="Join keys and request data: name=value …")]
 
 features = typer.Typer(help="Feature services, views and values.", no_args_is_help=True)
-
-
-def feature_client() -> FeatureClient:
-    """A client of feature_service at PLUMBLINE_FEATURES_ADDRESS."""
-    return FeatureClient(address("FEATURES", 7410))
+features.command("check-parity")(check_parity)
+features.command("push")(push)
 
 
 @features.command("list")
@@ -138,9 +136,7 @@ def get(
 
 @features.command("join")
 def join(
-    selection: Annotated[
-        list[str], typer.Argument(help="A feature service, or references view:feature and view:* …")
-    ],
+    selection: Selection,
     rows: Annotated[str, typer.Option(help="Parquet with the entity rows: a file or a folder.")],
     output: Annotated[str, typer.Option(help="Parquet file to write; nothing may be there yet.")],
     server_side: Annotated[
@@ -155,9 +151,7 @@ def join(
     json: Json = False,
 ) -> None:
     """Add to each entity row the feature values known at its time, Parquet to Parquet."""
-    names: str | list[str] = selection
-    if len(selection) == 1 and ":" not in selection[0]:
-        names = selection[0]
+    names = chosen(selection)
     policy = pb.KNOWN_AT_POLICY_IGNORE_CREATED if ignore_created else pb.KNOWN_AT_POLICY_CREATED_BY_THEN
     with errors_for_people(), feature_client() as client, join_progress() as on_progress:
         options: dict[str, Any] = {
@@ -192,13 +186,18 @@ def materialize(
             "--from", help="A moment (UTC unless it says): rows since then, also those already online."
         ),
     ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="A moment: rows known then; default: now.")] = None,
+    operation_id: Annotated[
+        str, typer.Option(help="Names the run: the same id again goes on where an interrupted run stopped.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Bring the newest rows of feature views online, each view from where it ended last."""
     begin = None if start is None else moment(start, "--from")
+    until = None if end is None else moment(end, "--to")
     with errors_for_people(), feature_client() as client:
         finished = []
-        for progress in client.materialize(views or (), start=begin):
+        for progress in client.materialize(views or (), start=begin, end=until, operation_id=operation_id):
             if not progress.view_finished:
                 continue
             finished.append({"view": progress.view, "rows_written": progress.rows_written})

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from plumbline.features.client import OnProgress
+from plumbline.features.arrow_stream import OnProgress
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 
 _BATCH_ROWS = 65_536

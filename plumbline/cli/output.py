@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,6 +21,8 @@ from plumbline.errors import PlumblineError, Unavailable
 
 #: Exit codes: the request failed; a server could not be reached; wrong usage is typer's 2.
 FAILED, UNREACHABLE = 1, 3
+
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
 # What goes into a pipe or a file is not broken into lines: somebody will search it.
 _WIDTH = None if sys.stdout.isatty() else 400
@@ -41,8 +44,8 @@ def actor() -> str:
 
 
 @contextmanager
-def errors_for_people() -> Iterator[None]:
-    """Prints a typed error in a line or two and exits."""
+def errors_for_people(failed: int = FAILED, unreachable: int = UNREACHABLE) -> Iterator[None]:
+    """Prints a typed error in a line or two and exits with the code given."""
     try:
         yield
     except PlumblineError as error:
@@ -51,7 +54,7 @@ def errors_for_people() -> Iterator[None]:
             _errors.print(f"  {violation.field}: {violation.description}", markup=False)
         if error.reason:
             _errors.print(f"  ({error.reason})", markup=False)
-        raise SystemExit(UNREACHABLE if isinstance(error, Unavailable) else FAILED) from None
+        raise SystemExit(unreachable if isinstance(error, Unavailable) else failed) from None
 
 
 def print_json(value: Any) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from plumbline.cli.features import Json, Values
-from plumbline.cli.output import address, console, errors_for_people, print_json, print_table
+from plumbline.cli.features import Values
+from plumbline.cli.output import Json, address, console, errors_for_people, print_json, print_table
 from plumbline.cli.values import columns_of, read_rows, refuse_unknown
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.serving.client import PredictionClient

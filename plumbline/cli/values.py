@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from typing import Any
 import pyarrow as pa
 import typer
 
-from plumbline.columns import arrow_type
+from plumbline.columns import arrow_type, value_type
 from plumbline.types.v1 import column_pb2 as pb
+
+#: How the names of files of JSON lines end.
+JSON_LINES = (".jsonl", ".ndjson")
 
 
 def read_rows(pairs: Sequence[str], rows_file: str | None) -> list[dict[str, Any]]:
@@ -39,6 +42,20 @@ def read_rows(pairs: Sequence[str], rows_file: str | None) -> list[dict[str, Any
     if not row:
         raise typer.BadParameter("give name=value pairs, or --rows FILE.json")
     return [row]
+
+
+def json_lines(path: str) -> Iterator[dict[str, Any]]:
+    """The objects of a file of JSON lines, read as they are used."""
+    with Path(path).open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    found = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise typer.BadParameter(f"{path}, line {number} is not JSON: {error}") from None
+                if not isinstance(found, dict):
+                    raise typer.BadParameter(f"{path}, line {number} is not an object")
+                yield found
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], fields: Iterable[pb.Field]) -> dict[str, pa.Array]:
@@ -84,6 +101,8 @@ def span(text: str, name: str) -> timedelta:
 def _value(value: Any, field: pb.Field) -> Any:
     if value is None or (value == "" and field.type != pb.VALUE_TYPE_STRING):
         return None
+    if field.type > pb.VALUE_TYPE_TIMESTAMP:
+        return _list(value, field)
     try:
         if field.type == pb.VALUE_TYPE_STRING:
             return str(value)
@@ -100,3 +119,15 @@ def _value(value: Any, field: pb.Field) -> Any:
         kind = pb.ValueType.Name(field.type).removeprefix("VALUE_TYPE_").lower()
         raise typer.BadParameter(f"{field.name}={value!r} is not a {kind}") from None
     return value
+
+
+def _list(value: Any, field: pb.Field) -> list[Any]:
+    """A list, or the JSON text of one."""
+    try:
+        items = json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        items = None
+    if not isinstance(items, list):
+        raise typer.BadParameter(f"{field.name}={value!r} is not a list")
+    element = pb.Field(name=field.name, type=value_type(arrow_type(field.type).value_type))
+    return [_value(item, element) for item in items]

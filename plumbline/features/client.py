@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,65 +16,48 @@ from google.protobuf import duration_pb2
 
 from plumbline import feature_columns
 from plumbline.calls import Client
-from plumbline.columns import encode_mapping
+from plumbline.columns import decode_table, encode_mapping
 from plumbline.errors import DataLoss
 from plumbline.feature_columns import FeatureTable
 from plumbline.features import matrix
+from plumbline.features.arrow_stream import ArrowReplies, HistoricalFeatures, OnProgress, historical_parts
 from plumbline.features.errors import CLASSES
 from plumbline.features.matrix import FeatureMatrix
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceStub
-from plumbline.times import timestamp
+from plumbline.times import moment, timestamp
 from plumbline.types.v1 import column_pb2
-
-#: Arrow bytes in one message of a stream: with what frames them, far below 1 MiB, which some servers allow.
-CHUNK_BYTES = 512 * 1024
 
 #: A feature service by name, or "view:feature" references.
 Features = str | Sequence[str]
-
-_log = logging.getLogger("plumbline.features")
 
 _MATRIX_TYPES = {
     np.dtype(np.float64): pb.MATRIX_TYPE_FLOAT64,
     np.dtype(np.float32): pb.MATRIX_TYPE_FLOAT32,
 }
 
-OnProgress = Callable[[pb.HistoricalFeaturesProgress], None]
-
 
 @dataclass(frozen=True)
 class OnlineFeatures(FeatureTable):
-    """The answer to an online read; definition_digest: of the definitions that answered."""
+    """The answer to an online read; definition_digest: of the definitions that answered; read_time: the
+    moment that was now for ttl and max_age."""
 
     definition_digest: str
+    read_time: datetime
 
-
-class HistoricalFeatures:
-    """The answer to a historical read, as it arrives: iterate over the batches, then read `summary`.
-
-    schema: of the result: the entity rows' columns, then one per feature.
-    """
-
-    def __init__(self, reader: pa.RecordBatchReader, source: _ArrowReplies) -> None:
-        self._reader, self._source = reader, source
-        self.schema: pa.Schema = reader.schema
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        yield from self._reader
-        self._source.drain()
-
-    @property
-    def summary(self) -> pb.HistoricalFeaturesSummary:
-        """Rows, digests and the as-of range. Raises DataLoss before the last batch was read."""
-        if self._source.summary is None:
-            raise DataLoss("the summary comes after the last batch; read all batches first")
-        return self._source.summary
-
-    def read_all(self) -> pa.Table:
-        """All rows at once."""
-        return pa.Table.from_batches(list(self), schema=self.schema)
+    @classmethod
+    def of(cls, reply: pb.GetOnlineFeaturesResponse) -> OnlineFeatures:
+        """Raises MalformedColumn when the reply contradicts itself."""
+        table = feature_columns.decode(reply.features, reply.view_event_times)
+        return cls(
+            table.values,
+            table.statuses,
+            table.event_times,
+            table.views,
+            reply.definition_digest,
+            moment(reply.read_time),
+        )
 
 
 class FeatureClient(Client):
@@ -122,11 +104,7 @@ class FeatureClient(Client):
             allow_partial=allow_partial,
             expected_definition_digest=expected_definition_digest,
         )
-        reply = self._call(self._stub.GetOnlineFeatures, request)
-        table = feature_columns.decode(reply.features, reply.view_event_times)
-        return OnlineFeatures(
-            table.values, table.statuses, table.event_times, table.views, reply.definition_digest
-        )
+        return OnlineFeatures.of(self._call(self._stub.GetOnlineFeatures, request))
 
     def get_feature_matrix(
         self,
@@ -185,9 +163,9 @@ class FeatureClient(Client):
         )
         sent = None if isinstance(entity_rows, str) else entity_rows
         replies = self._stream(
-            self._stub.GetHistoricalFeatures, _historical_parts(header, sent), self._stream_timeout
+            self._stub.GetHistoricalFeatures, historical_parts(header, sent), self._stream_timeout
         )
-        source = _ArrowReplies(replies, on_progress)
+        source = ArrowReplies(replies, on_progress)
         # Arrow would wrap an error of the call in one of its own; the first bytes are read out here.
         source.fill()
         # Buffered: Arrow takes a short read for the end of the file, and a raw file may answer with one.
@@ -222,9 +200,9 @@ class FeatureClient(Client):
         )
         sent = None if isinstance(entity_rows, str) else entity_rows
         replies = self._stream(
-            self._stub.GetHistoricalFeatures, _historical_parts(header, sent), self._stream_timeout
+            self._stub.GetHistoricalFeatures, historical_parts(header, sent), self._stream_timeout
         )
-        source = _ArrowReplies(replies, on_progress)
+        source = ArrowReplies(replies, on_progress)
         source.drain()
         if source.summary is None:
             raise DataLoss("the server ended the stream without a summary")
@@ -252,11 +230,68 @@ class FeatureClient(Client):
         )
         return self._call(self._stub.PushFeatures, request, timeout=max(self._timeout, 60.0))
 
+    def push_many(
+        self,
+        target: str,
+        parts: Iterable[Mapping[str, Any]],
+        *,
+        destination: pb.PushDestination.ValueType = pb.PUSH_DESTINATION_ONLINE_AND_OFFLINE,
+        mode: pb.PushMode.ValueType = pb.PUSH_MODE_ALL_OR_NOTHING,
+        request_id: str | None = None,
+    ) -> pb.PushFeaturesStreamResponse:
+        """Writes many rows through one stream, as fast as the server takes them.
+
+        parts: each as the rows of `push`, and a push of its own: it is accepted or refused by itself, and an
+        error (metadata "message": which part, from 0) leaves the parts before it written. Part i has the
+        request id "{request_id}-{i}", so the same parts sent again under the same id are a retry. What
+        reading the parts raises of OSError, TypeError and ValueError is raised here, once the parts before
+        are written.
+        """
+        whole = request_id or uuid.uuid4().hex
+        broken: list[Exception] = []
+
+        def requests() -> Iterator[pb.PushFeaturesStreamRequest]:
+            try:
+                for number, rows in enumerate(parts):
+                    yield pb.PushFeaturesStreamRequest(
+                        push=pb.PushFeaturesRequest(
+                            target=target,
+                            columns=encode_mapping(rows),
+                            destination=destination,
+                            mode=mode,
+                            request_id=f"{whole}-{number}",
+                        )
+                    )
+            except (OSError, TypeError, ValueError) as error:
+                # Raised here it would be gRPC's, on a thread of its own.
+                broken.append(error)
+
+        reply = self._call(self._stub.PushFeaturesStream, requests(), timeout=self._stream_timeout)
+        if broken:
+            raise broken[0]
+        return reply
+
+    def sample_entities(self, features: Features, count: int, *, seed: int = 0) -> pa.Table:
+        """At most `count` entities (1 to 10,000) that occur in the offline rows behind a selection, one
+        column a join key; the same seed over the same rows draws the same."""
+        request = pb.SampleEntitiesRequest(selection=selection(features), count=count, seed=seed)
+        return decode_table(self._call(self._stub.SampleEntities, request, self._stream_timeout).entities)
+
     def materialize(
-        self, views: Sequence[str] = (), *, start: datetime | None = None, end: datetime | None = None
+        self,
+        views: Sequence[str] = (),
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        operation_id: str = "",
     ) -> Iterator[pb.MaterializeResponse]:
-        """Brings offline rows online; yields progress. Without `start` each view goes on where it ended."""
-        request = pb.MaterializeRequest(views=views, start_time=timestamp(start), end_time=timestamp(end))
+        """Brings offline rows online; yields progress. Without `start` each view goes on where it ended.
+
+        operation_id: an interrupted run of the same id and range goes on where it stopped.
+        """
+        request = pb.MaterializeRequest(
+            views=views, start_time=timestamp(start), end_time=timestamp(end), operation_id=operation_id
+        )
         return self._stream(self._stub.Materialize, request, self._stream_timeout)
 
     def list_feature_services(self) -> Iterator[defs.FeatureService]:
@@ -308,71 +343,3 @@ def _duration(span: timedelta) -> duration_pb2.Duration:
     result = duration_pb2.Duration()
     result.FromTimedelta(span)
     return result
-
-
-def _historical_parts(
-    header: pb.HistoricalFeaturesHeader, rows: pa.Table | pa.RecordBatchReader | None
-) -> Iterator[pb.GetHistoricalFeaturesRequest]:
-    yield pb.GetHistoricalFeaturesRequest(header=header)
-    if rows is None:
-        return
-    reader = rows.to_reader(max_chunksize=65_536) if isinstance(rows, pa.Table) else rows
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, reader.schema) as writer:
-        for batch in reader:
-            writer.write_batch(batch)
-            yield from _cut(sink)
-    yield from _cut(sink)
-
-
-def _cut(sink: io.BytesIO) -> Iterator[pb.GetHistoricalFeaturesRequest]:
-    """Takes what was written out of the sink, in messages of CHUNK_BYTES."""
-    with sink.getbuffer() as whole:
-        for start in range(0, len(whole), CHUNK_BYTES):
-            yield pb.GetHistoricalFeaturesRequest(arrow_ipc=bytes(whole[start : start + CHUNK_BYTES]))
-    sink.seek(0)
-    sink.truncate()
-
-
-class _ArrowReplies(io.RawIOBase):
-    """The Arrow bytes of a reply stream as a file; progress goes to a callback, the summary is kept."""
-
-    def __init__(
-        self, replies: Iterator[pb.GetHistoricalFeaturesResponse], on_progress: OnProgress | None
-    ) -> None:
-        super().__init__()
-        self._replies, self._on_progress = replies, on_progress
-        self._buffer = memoryview(b"")
-        self.summary: pb.HistoricalFeaturesSummary | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Any) -> int:
-        if not len(self._buffer):
-            self.fill()
-        count = min(len(target), len(self._buffer))
-        target[:count] = self._buffer[:count]
-        self._buffer = self._buffer[count:]
-        return count
-
-    def fill(self) -> None:
-        """Reads replies up to the next Arrow bytes or the end. Raises the call's typed error."""
-        for reply in self._replies:
-            part = reply.WhichOneof("part")
-            if part == "progress":
-                if self._on_progress is not None:
-                    self._on_progress(reply.progress)
-            elif part == "summary":
-                self.summary = reply.summary
-                for warning in reply.summary.warnings:
-                    _log.warning(warning)
-            elif reply.arrow_ipc:
-                self._buffer = memoryview(reply.arrow_ipc)
-                return
-
-    def drain(self) -> None:
-        """Reads what follows the Arrow end-of-stream. Raises DataLoss when no summary comes."""
-        self.fill()
-        if self.summary is None:
-            raise DataLoss("the server ended the stream without a summary; the result may be cut short")

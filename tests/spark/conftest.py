@@ -18,7 +18,8 @@ import pytest
 from feature_service.app import build
 from feature_service.feast_adapters.apply import apply
 from plumbline.channel import open_channel
-from plumbline.features.client import CHUNK_BYTES, FeatureClient, selection
+from plumbline.features.arrow_stream import CHUNK_BYTES
+from plumbline.features.client import FeatureClient, selection
 from plumbline.features.errors import CLASSES
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceStub

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from plumbline.types.v1 import column_pb2 as plumbline_dot_types_dot_v1_dot_column__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'plumbline/features/v1/definitions.proto\x12\x15plumbline.features.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fplumbline/types/v1/column.proto\"\xce\x01\n\x06\x45ntity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08join_key\x18\x02 \x01(\t\x12+\n\x04type\x18\x03 \x01(\x0e\x32\x1d.plumbline.types.v1.ValueType\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x35\n\x04tags\x18\x05 \x03(\x0b\x32\'.plumbline.features.v1.Entity.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc4\x03\n\x0b\x46\x65\x61tureView\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x34\n\x04kind\x18\x03 \x01(\x0e\x32&.plumbline.features.v1.FeatureViewKind\x12,\n\tjoin_keys\x18\x04 \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12+\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06online\x18\x07 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12:\n\x04tags\x18\n \x03(\x0b\x32,.plumbline.features.v1.FeatureView.TagsEntry\x12\x0e\n\x06source\x18\x0b \x01(\t\x12/\n\x0crequest_data\x18\x0c \x03(\x0b\x32\x19.plumbline.types.v1.Field\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\x11\x46\x65\x61tureProjection\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x13\n\x0bview_digest\x18\x02 \x01(\t\x12+\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12\x34\n\x04kind\x18\x04 \x01(\x0e\x32&.plumbline.features.v1.FeatureViewKind\"\xde\x02\n\x0e\x46\x65\x61tureService\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12=\n\x0bprojections\x18\x03 \x03(\x0b\x32(.plumbline.features.v1.FeatureProjection\x12,\n\tjoin_keys\x18\x04 \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12/\n\x0crequest_data\x18\x05 \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12=\n\x04tags\x18\x08 \x03(\x0b\x32/.plumbline.features.v1.FeatureService.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x90\x01\n\x0f\x46\x65\x61tureViewKind\x12!\n\x1d\x46\x45\x41TURE_VIEW_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46\x45\x41TURE_VIEW_KIND_BATCH\x10\x01\x12\x1c\n\x18\x46\x45\x41TURE_VIEW_KIND_STREAM\x10\x02\x12\x1f\n\x1b\x46\x45\x41TURE_VIEW_KIND_ON_DEMAND\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'plumbline/features/v1/definitions.proto\x12\x15plumbline.features.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fplumbline/types/v1/column.proto\"\xce\x01\n\x06\x45ntity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08join_key\x18\x02 \x01(\t\x12+\n\x04type\x18\x03 \x01(\x0e\x32\x1d.plumbline.types.v1.ValueType\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x35\n\x04tags\x18\x05 \x03(\x0b\x32\'.plumbline.features.v1.Entity.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xda\x03\n\x0b\x46\x65\x61tureView\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x34\n\x04kind\x18\x03 \x01(\x0e\x32&.plumbline.features.v1.FeatureViewKind\x12,\n\tjoin_keys\x18\x04 \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12+\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06online\x18\x07 \x01(\x08\x12\x0e\n\x06\x64igest\x18\x08 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\t \x01(\t\x12:\n\x04tags\x18\n \x03(\x0b\x32,.plumbline.features.v1.FeatureView.TagsEntry\x12\x0e\n\x06source\x18\x0b \x01(\t\x12/\n\x0crequest_data\x18\x0c \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12\x14\n\x0cpush_sources\x18\r \x03(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\x11\x46\x65\x61tureProjection\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x13\n\x0bview_digest\x18\x02 \x01(\t\x12+\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12\x34\n\x04kind\x18\x04 \x01(\x0e\x32&.plumbline.features.v1.FeatureViewKind\"\xde\x02\n\x0e\x46\x65\x61tureService\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12=\n\x0bprojections\x18\x03 \x03(\x0b\x32(.plumbline.features.v1.FeatureProjection\x12,\n\tjoin_keys\x18\x04 \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12/\n\x0crequest_data\x18\x05 \x03(\x0b\x32\x19.plumbline.types.v1.Field\x12\x0e\n\x06\x64igest\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12=\n\x04tags\x18\x08 \x03(\x0b\x32/.plumbline.features.v1.FeatureService.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x90\x01\n\x0f\x46\x65\x61tureViewKind\x12!\n\x1d\x46\x45\x41TURE_VIEW_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46\x45\x41TURE_VIEW_KIND_BATCH\x10\x01\x12\x1c\n\x18\x46\x45\x41TURE_VIEW_KIND_STREAM\x10\x02\x12\x1f\n\x1b\x46\x45\x41TURE_VIEW_KIND_ON_DEMAND\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,20 +39,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FEATUREVIEW_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_FEATURESERVICE_TAGSENTRY']._loaded_options = None
   _globals['_FEATURESERVICE_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_FEATUREVIEWKIND']._serialized_start=1305
-  _globals['_FEATUREVIEWKIND']._serialized_end=1449
+  _globals['_FEATUREVIEWKIND']._serialized_start=1327
+  _globals['_FEATUREVIEWKIND']._serialized_end=1471
   _globals['_ENTITY']._serialized_start=132
   _globals['_ENTITY']._serialized_end=338
   _globals['_ENTITY_TAGSENTRY']._serialized_start=295
   _globals['_ENTITY_TAGSENTRY']._serialized_end=338
   _globals['_FEATUREVIEW']._serialized_start=341
-  _globals['_FEATUREVIEW']._serialized_end=793
+  _globals['_FEATUREVIEW']._serialized_end=815
   _globals['_FEATUREVIEW_TAGSENTRY']._serialized_start=295
   _globals['_FEATUREVIEW_TAGSENTRY']._serialized_end=338
-  _globals['_FEATUREPROJECTION']._serialized_start=796
-  _globals['_FEATUREPROJECTION']._serialized_end=949
-  _globals['_FEATURESERVICE']._serialized_start=952
-  _globals['_FEATURESERVICE']._serialized_end=1302
+  _globals['_FEATUREPROJECTION']._serialized_start=818
+  _globals['_FEATUREPROJECTION']._serialized_end=971
+  _globals['_FEATURESERVICE']._serialized_start=974
+  _globals['_FEATURESERVICE']._serialized_end=1324
   _globals['_FEATURESERVICE_TAGSENTRY']._serialized_start=295
   _globals['_FEATURESERVICE_TAGSENTRY']._serialized_end=338
 # @@protoc_insertion_point(module_scope)

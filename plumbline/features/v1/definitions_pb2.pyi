@@ -132,6 +132,7 @@ class FeatureView(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     REQUEST_DATA_FIELD_NUMBER: _builtins.int
+    PUSH_SOURCES_FIELD_NUMBER: _builtins.int
     project: _builtins.str
     name: _builtins.str
     kind: Global___FeatureViewKind.ValueType
@@ -160,6 +161,10 @@ class FeatureView(_message.Message):
     def request_data(self) -> _containers.RepeatedCompositeFieldContainer[_column_pb2.Field]:
         """On-demand views: the request-data columns they read."""
 
+    @_builtins.property
+    def push_sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The push sources whose rows the view takes."""
+
     def __init__(
         self,
         *,
@@ -175,10 +180,11 @@ class FeatureView(_message.Message):
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         source: _builtins.str = ...,
         request_data: _abc.Iterable[_column_pb2.Field] | None = ...,
+        push_sources: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "digest", b"digest", "features", b"features", "join_keys", b"join_keys", "kind", b"kind", "name", b"name", "online", b"online", "project", b"project", "request_data", b"request_data", "source", b"source", "tags", b"tags", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "digest", b"digest", "features", b"features", "join_keys", b"join_keys", "kind", b"kind", "name", b"name", "online", b"online", "project", b"project", "push_sources", b"push_sources", "request_data", b"request_data", "source", b"source", "tags", b"tags", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,7 +23,17 @@ class RedisServer:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.port = free_cluster_port()
         folder.mkdir()
-        self._command = [_BINARY, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        self._command = [
+            _BINARY,
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
         self._command += arguments
         self.start()
 

@@ -94,7 +94,9 @@ def test_a_server_that_is_away_is_an_error_and_found_again(server: RedisServer) 
     on_a_loop(rows, test)
 
 
-def test_a_server_that_hangs_is_late_and_calls_beyond_the_limit_are_refused_at_once(server: RedisServer) -> None:
+def test_a_server_that_hangs_is_late_and_calls_beyond_the_limit_are_refused_at_once(
+    server: RedisServer,
+) -> None:
     rows = rows_at(server.address, timeout=2)
 
     async def test() -> None:

@@ -25,6 +25,10 @@ class Materializer(pb_grpc.FeatureRetrievalServiceServicer):
         views = list(request.views) or ["weather", "planes"]
         if request.HasField("start_time"):
             views.append(request.start_time.ToJsonString())
+        if request.HasField("end_time"):
+            views.append(request.end_time.ToJsonString())
+        if request.operation_id:
+            views.append(request.operation_id)
         for done, view in enumerate(views, 1):
             yield pb.MaterializeResponse(view=view, rows_written=1_000, views_total=len(views))
             yield pb.MaterializeResponse(
@@ -62,6 +66,13 @@ def test_views_can_be_named_and_programs_get_json() -> None:
 def test_a_start_can_be_given_and_is_utc_unless_it_says(text: str) -> None:
     done = CliRunner().invoke(app, ["features", "materialize", "planes", "--from", text, "--json"])
     assert [item["view"] for item in json.loads(done.output)] == ["planes", "2013-01-31T17:00:00Z"]
+
+
+@pytest.mark.usefixtures("address")
+def test_an_end_and_a_name_of_the_run_can_be_given() -> None:
+    words = ["planes", "--to", "2013-02-01", "--operation-id", "night-1", "--json"]
+    done = CliRunner().invoke(app, ["features", "materialize", *words])
+    assert [item["view"] for item in json.loads(done.output)] == ["planes", "2013-02-01T00:00:00Z", "night-1"]
 
 
 def test_a_start_that_is_no_time_is_wrong_usage() -> None:
