@@ -108,6 +108,13 @@ class RowStore(Protocol):
     def drop(self, view: bytes) -> None:
         """Removes all rows of a view."""
 
+    def hold(self, ttls: Mapping[bytes, int | None]) -> None:
+        """Views have these ttls (µs) from now on: their rows stay for as long as if they were written now.
+
+        Quick where nothing changed since the last call of any process. Rows that another process writes
+        meanwhile by an older ttl stay for as long as that says.
+        """
+
     def sweep(self, view: bytes, before_micros: int) -> int:
         """Removes rows with event time < before_micros, in steps that keep no writer waiting for long.
 

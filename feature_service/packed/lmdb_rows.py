@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +105,9 @@ class LmdbRows:
     def drop(self, view: bytes) -> None:
         """See ports.RowStore."""
         self._remove(view, None)
+
+    def hold(self, ttls: Mapping[bytes, int | None]) -> None:
+        """See ports.RowStore. Nothing to do: a sweep goes by the ttl of its moment."""
 
     def sweep(self, view: bytes, before_micros: int) -> int:
         """See ports.RowStore."""

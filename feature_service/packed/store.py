@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -89,6 +89,11 @@ class PackedOnlineStore:
             self.rows.put(stored.prefix, pairs[start : start + _WRITE], stored.ttl_micros)
             for start in range(0, len(pairs), _WRITE)
         )
+
+    def hold(self, views: Iterable[FeatureView]) -> None:
+        """These are the definitions in force: rows stay as their ttls say, also rows written before."""
+        stored = [self._stored(view) for view in views]
+        self.rows.hold({view.prefix: view.ttl_micros for view in stored})
 
     def sweep(self, view: FeatureView, now_micros: int) -> int:
         """Removes the rows that no read may return any more; returns their number."""
