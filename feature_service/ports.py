@@ -116,9 +116,10 @@ class RowStore(Protocol):
         """
 
     def sweep(self, view: bytes, before_micros: int) -> int:
-        """Removes rows with event time < before_micros, in steps that keep no writer waiting for long.
+        """Removes rows with event time < before_micros less the store's retention.
 
-        Returns the number removed; 0 for a store that expires rows by itself.
+        In steps that keep no writer waiting for long. Returns the number removed; 0 for a store that expires
+        rows by itself.
         """
 
     def note(self, name: str) -> bytes | None:

@@ -96,7 +96,10 @@ class PackedOnlineStore:
         self.rows.hold({view.prefix: view.ttl_micros for view in stored})
 
     def sweep(self, view: FeatureView, now_micros: int) -> int:
-        """Removes the rows that no read may return any more; returns their number."""
+        """Removes rows that no read may return, once they are older than the store's retention too.
+
+        Returns their number.
+        """
         stored = self._stored(view)
         if stored.ttl_micros is None:
             return 0
