@@ -119,9 +119,11 @@ async def build(
         max_bytes=settings.max_message_bytes,
         slow=settings.slow_call_seconds,
     )
-    tasks = [asyncio.create_task(refreshing(repo, catalog, settings.refresh_seconds))]
-    if packed and settings.sweep_seconds and settings.replay_time is None and not worker:
-        tasks.append(asyncio.create_task(sweeping(packed, catalog, settings.sweep_seconds)))
+    # A replay takes no row away; of several workers, one does.
+    kept = packed if settings.replay_time is None and not worker else None
+    tasks = [asyncio.create_task(refreshing(repo, catalog, kept, settings.refresh_seconds))]
+    if kept and settings.sweep_seconds:
+        tasks.append(asyncio.create_task(sweeping(kept, catalog, settings.sweep_seconds)))
     try:
         async with AsyncExitStack() as stack:
             if settings.http_port is not None:

@@ -120,10 +120,18 @@ class RowStore(Protocol):
     def drop(self, view: bytes) -> None:
         """Removes all rows of a view."""
 
-    def sweep(self, view: bytes, before_micros: int) -> int:
-        """Removes rows with event time < before_micros, in steps that keep no writer waiting for long.
+    def hold(self, ttls: Mapping[bytes, int | None]) -> None:
+        """Views have these ttls (µs) from now on: their rows stay for as long as if they were written now.
 
-        Returns the number removed; 0 for a store that expires rows by itself.
+        Quick where nothing changed since the last call of any process. Rows that another process writes
+        meanwhile by an older ttl stay for as long as that says.
+        """
+
+    def sweep(self, view: bytes, before_micros: int) -> int:
+        """Removes rows with event time < before_micros less the store's retention.
+
+        In steps that keep no writer waiting for long. Returns the number removed; 0 for a store that expires
+        rows by itself.
         """
 
     def note(self, name: str) -> bytes | None:

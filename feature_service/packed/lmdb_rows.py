@@ -11,9 +11,10 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +54,26 @@ class LmdbRows:
     path: a folder, made if it is missing. map_size: the most bytes the store may grow to; within a process
     the first to open it decides. sync: whether a commit waits for the disk; without it a crash of the
     machine (not of the process) may lose the last commits or, on file systems that write out of order, the
-    store.
+    store. retention: how long a sweep leaves a row after its ttl, so that a raised ttl finds it; None: for
+    good.
     """
 
     local = True
 
-    def __init__(self, path: Path | str, *, map_size: int = DEFAULT_MAP_SIZE, sync: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        map_size: int = DEFAULT_MAP_SIZE,
+        sync: bool = True,
+        retention: timedelta | None = timedelta(days=1),
+    ) -> None:
         self._path = os.path.realpath(path)
         self.address = f"lmdb:{path}"
         self._map_size = map_size
         self._pid = os.getpid()
         self._sync = sync
+        self._retention = None if retention is None else retention // timedelta(microseconds=1)
         self._forked = threading.RLock()
         self._env: lmdb.Environment | None = _open(self._path, map_size, sync, self.address)
 
@@ -106,9 +116,12 @@ class LmdbRows:
         """See ports.RowStore."""
         self._remove(view, None)
 
+    def hold(self, ttls: Mapping[bytes, int | None]) -> None:
+        """See ports.RowStore. Nothing to do: a sweep goes by the ttl of its moment."""
+
     def sweep(self, view: bytes, before_micros: int) -> int:
         """See ports.RowStore."""
-        return self._remove(view, before_micros)
+        return 0 if self._retention is None else self._remove(view, before_micros - self._retention)
 
     def note(self, name: str) -> bytes | None:
         """See ports.RowStore."""

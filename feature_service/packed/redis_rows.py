@@ -11,7 +11,7 @@ import hashlib
 import threading
 import time
 from binascii import crc32
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import chain
@@ -22,6 +22,7 @@ from redis.exceptions import NoScriptError, RedisError
 from feature_service.packed import redis_sync
 from feature_service.packed.guard import newest, sort_key
 from feature_service.packed.redis_options import RedisOptions
+from feature_service.packed.redis_scripts import HOLD, PUT
 from feature_service.packed.redis_sync import Command, slot_of
 from feature_service.packed.resp import ReplyError, RespClient
 from feature_service.packed.resp_cluster import RespCluster
@@ -39,40 +40,14 @@ _SENT = 20_000
 #: Expiry times beyond this, in ms, say nothing any more, and Redis refuses those it cannot add up.
 _LONGEST_EXPIRY = 100 * 365 * 86_400_000
 
-#: Of each key (new row, ms to keep it or ""): written unless the stored one's (event, created) is greater.
-#: The times are compared by halves, signed high and unsigned low, as Lua's numbers are doubles.
-_PUT = b"""
-local parse = struct.unpack
-local written = 0
-local stored = redis.call('MGET', unpack(KEYS))
-for i, key in ipairs(KEYS) do
-  local new = ARGV[2 * i - 1]
-  local old = stored[i]
-  local newer = true
-  if old and #old >= 32 then
-    local ol, oh, pl, ph = parse('<I4i4I4i4', old, 17)
-    local nl, nh, ml, mh = parse('<I4i4I4i4', new, 17)
-    if nh ~= oh then newer = nh > oh
-    elseif nl ~= ol then newer = nl > ol
-    elseif mh ~= ph then newer = mh > ph
-    else newer = ml >= pl end
-  end
-  if newer then
-    local keep = ARGV[2 * i]
-    if keep == '' then redis.call('SET', key, new) else redis.call('SET', key, new, 'PX', keep) end
-    written = written + 1
-  end
-end
-return written
-"""
-_PUT_SHA = hashlib.sha1(_PUT, usedforsecurity=False).hexdigest().encode()
-
 
 class RedisRows:
     """See ports.RowStore.
 
     retention: how long a row stays after its ttl; None: for good. Rows of views without a ttl stay. now: the
     seconds since 1970, by which a row's age is told.
+
+    A row's expiry is set when it is written; `hold` sets it anew when the ttl or the retention has changed.
     """
 
     local = False
@@ -89,6 +64,8 @@ class RedisRows:
         self._nodes = redis_sync.connect(options)
         self._by_loop: dict[asyncio.AbstractEventLoop, RespClient | RespCluster] = {}
         self._lock = threading.Lock()
+        #: The ttl by which this process last wrote rows of a view.
+        self._written: dict[bytes, int | None] = {}
 
     def get(self, reads: RowReads) -> list[list[bytes | None]]:
         """See ports.RowStore."""
@@ -125,31 +102,43 @@ class RedisRows:
         """See ports.RowStore. After a failure some of the rows may have been written."""
         chosen = newest(rows)
         written = 0
+        self._written[view] = ttl_micros
         with self._reachable():
             for start in range(0, len(chosen), _SENT):
                 part = chosen[start : start + _SENT]
                 keys = row_keys([RowRead(view, [key for key, _ in part])])
                 kept = self._expiries([row for _, row in part], ttl_micros)
-                commands: list[Command] = []
-                for slot, group in self._grouped(keys, _WRITE):
-                    arguments: Iterator[bytes] = chain.from_iterable((part[i][1], kept[i]) for i in group)
-                    words: list[bytes | int] = [
-                        b"EVALSHA",
-                        _PUT_SHA,
-                        len(group),
-                        *[keys[i] for i in group],
-                        *arguments,
-                    ]
-                    commands.append((slot, words))
-                written += sum(self._with_script(commands))
+                calls = [
+                    ([keys[i] for i in group], [word for i in group for word in (part[i][1], kept[i])])
+                    for _, group in self._grouped(keys, _WRITE)
+                ]
+                written += sum(self._scripted(PUT, calls))
         return written
 
     def drop(self, view: bytes) -> None:
         """See ports.RowStore."""
         pattern = b"{????????}" + b"".join(_escaped(byte) for byte in view) + b"*"
         with self._reachable():
-            for unlink, keys in self._nodes.scan(pattern):
-                unlink(*keys)
+            for keys in self._nodes.scan(pattern):
+                groups = self._grouped(keys, _READ)
+                self._nodes.run([(slot, (b"UNLINK", *[keys[i] for i in chosen])) for slot, chosen in groups])
+
+    def hold(self, ttls: Mapping[bytes, int | None]) -> None:
+        """See ports.RowStore. A pass over all keys of the server, in steps, when a ttl has changed."""
+        rules = {view: self._rule(ttl) for view, ttl in ttls.items()}
+        changed = {
+            view: ttl
+            for view, ttl in ttls.items()
+            if self.note(_rule_name(view)) != rules[view] or self._written.get(view, ttl) != ttl
+        }
+        if not changed:
+            return
+        with self._reachable():
+            for keys in self._nodes.scan(b"{????????}*"):
+                self._hold([key for key in keys if _view_of(key) in changed], changed)
+        for view, ttl in changed.items():
+            self._written[view] = ttl
+            self.set_note(_rule_name(view), rules[view])
 
     def sweep(self, view: bytes, before_micros: int) -> int:
         """See ports.RowStore."""
@@ -214,13 +203,36 @@ class RedisRows:
         left = [(sort_key(row)[0] + ttl_micros) / 1000 - now for row in rows]
         return [b"%d" % min(max(max(ms, 0) + retention, 1), _LONGEST_EXPIRY) for ms in left]
 
-    def _with_script(self, commands: Sequence[Command]) -> list[Any]:
+    def _rule(self, ttl_micros: int | None) -> bytes:
+        """By what rows expire, as the note that says which rule those of a view have."""
+        if ttl_micros is None or self._retention is None:
+            return b"never"
+        return b"%d+%d" % (ttl_micros, self._retention // timedelta(milliseconds=1))
+
+    def _hold(self, keys: Sequence[bytes], ttls: Mapping[bytes, int | None]) -> None:
+        never = self._retention is None
+        retention = 0.0 if self._retention is None else self._retention / timedelta(milliseconds=1)
+        general = [b"%d" % (self._now() * 1000), b"%d" % retention, b"%d" % _LONGEST_EXPIRY]
+        calls = []
+        for _, group in self._grouped(keys, _READ):
+            chosen = [keys[i] for i in group]
+            micros = [ttls[_view_of(key)] for key in chosen]
+            kept = [b"" if ttl is None or never else b"%d" % (ttl // 1000) for ttl in micros]
+            calls.append((chosen, general + kept))
+        self._scripted(HOLD, calls)
+
+    def _scripted(self, script: bytes, calls: Sequence[tuple[list[bytes], list[bytes]]]) -> list[Any]:
+        """The script's results for (keys of one slot, arguments). Each script may run twice on its keys."""
+        digest = hashlib.sha1(script, usedforsecurity=False).hexdigest().encode()
+        commands: list[Command] = [
+            (slot_of(keys[0]), (b"EVALSHA", digest, len(keys), *keys, *words)) for keys, words in calls
+        ]
         try:
             return self._nodes.run(commands)
         except NoScriptError:
             # A server that was started again, or that joined the cluster. Rows written already are written
             # once more: that changes nothing.
-            self._nodes.load(_PUT)
+            self._nodes.load(script)
             return self._nodes.run(commands)
 
     @contextmanager
@@ -272,6 +284,15 @@ def _split(reads: RowReads, values: list[bytes | None]) -> list[list[bytes | Non
         found.append(values[start : start + len(read.keys)])
         start += len(read.keys)
     return found
+
+
+def _view_of(key: bytes) -> bytes:
+    """The view's prefix, of the key of a row."""
+    return key[10:18]
+
+
+def _rule_name(view: bytes) -> str:
+    return f"ttl/{view.hex()}"
 
 
 def _note_key(name: str) -> bytes:

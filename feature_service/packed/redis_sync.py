@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from binascii import crc_hqx
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from redis import Redis
@@ -49,8 +49,8 @@ class Nodes(Protocol):
     def load(self, script: bytes) -> None:
         """Makes a script known to all nodes."""
 
-    def scan(self, pattern: bytes) -> Iterator[tuple[Callable[..., Any], list[bytes]]]:
-        """All keys that match, in parts, each with what removes keys from their node."""
+    def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
+        """All keys that match, in parts."""
 
     def close(self) -> None:
         """Ends all connections."""
@@ -85,7 +85,7 @@ class _Server:
     def load(self, script: bytes) -> None:
         self._client.script_load(script)
 
-    def scan(self, pattern: bytes) -> Iterator[tuple[Callable[..., Any], list[bytes]]]:
+    def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
         yield from _scan(self._client, pattern)
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ class _Cluster:
         for node in cluster.get_primaries():
             cluster.get_redis_connection(node).script_load(script)
 
-    def scan(self, pattern: bytes) -> Iterator[tuple[Callable[..., Any], list[bytes]]]:
+    def scan(self, pattern: bytes) -> Iterator[list[bytes]]:
         cluster = self._cluster()
         for node in cluster.get_primaries():
             yield from _scan(cluster.get_redis_connection(node), pattern)
@@ -182,11 +182,11 @@ def _raised(replies: list[Any]) -> list[Any]:
     return replies
 
 
-def _scan(client: _Client, pattern: bytes) -> Iterator[tuple[Callable[..., Any], list[bytes]]]:
+def _scan(client: _Client, pattern: bytes) -> Iterator[list[bytes]]:
     cursor: Any = 0
     while True:
         cursor, keys = client.scan(cursor, match=pattern, count=1000)
         if keys:
-            yield client.unlink, keys
+            yield keys
         if not int(cursor):
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -90,8 +90,16 @@ class PackedOnlineStore:
             for start in range(0, len(pairs), _WRITE)
         )
 
+    def hold(self, views: Iterable[FeatureView]) -> None:
+        """These are the definitions in force: rows stay as their ttls say, also rows written before."""
+        stored = [self._stored(view) for view in views]
+        self.rows.hold({view.prefix: view.ttl_micros for view in stored})
+
     def sweep(self, view: FeatureView, now_micros: int) -> int:
-        """Removes the rows that no read may return any more; returns their number."""
+        """Removes rows that no read may return, once they are older than the store's retention too.
+
+        Returns their number.
+        """
         stored = self._stored(view)
         if stored.ttl_micros is None:
             return 0

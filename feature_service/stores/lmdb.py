@@ -7,11 +7,12 @@ online_store:
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
-from pydantic import ByteSize
+from pydantic import ByteSize, Field
 
 from feature_service.packed.lmdb_rows import DEFAULT_MAP_SIZE, LmdbRows
 from feature_service.ports import RowStore
@@ -21,7 +22,8 @@ from feature_service.stores.packed import PackedStore
 class LmdbOnlineStoreConfig(FeastConfigBaseModel):
     """path: a folder, from the repository's on; where a file is in its place, as the one that Feast's SQLite
     store left, ".lmdb" is added to the name. map_size: the most it may grow to, as "64GiB"; address space,
-    not disk. sync: whether a write waits for the disk."""
+    not disk. sync: whether a write waits for the disk. retention_seconds: how long a row stays after its
+    view's ttl; null: for good."""
 
     type: Literal["feature_service.stores.lmdb.LmdbOnlineStore"] = (
         "feature_service.stores.lmdb.LmdbOnlineStore"
@@ -29,6 +31,7 @@ class LmdbOnlineStoreConfig(FeastConfigBaseModel):
     path: str = "data/online.lmdb"
     map_size: ByteSize = ByteSize(DEFAULT_MAP_SIZE)
     sync: bool = True
+    retention_seconds: float | None = Field(86_400, ge=0)
 
 
 class LmdbOnlineStore(PackedStore):
@@ -42,4 +45,6 @@ class LmdbOnlineStore(PackedStore):
         path = Path(config.repo_path or ".") / options.path
         if path.is_file():
             path = path.with_name(f"{path.name}.lmdb")
-        return LmdbRows(path, map_size=int(options.map_size), sync=options.sync)
+        seconds = options.retention_seconds
+        retention = None if keep_expired or seconds is None else timedelta(seconds=seconds)
+        return LmdbRows(path, map_size=int(options.map_size), sync=options.sync, retention=retention)

@@ -9,6 +9,7 @@ cannot say why a row is missing: outside its ttl it is (None, None), which Feast
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -37,7 +38,9 @@ from feature_service.packed.keys import view_prefix
 from feature_service.packed.layout import NO_TIME, RowLayout, Rows
 from feature_service.packed.schemas import Schemas
 from feature_service.ports import RowRead, RowStore
+from plumbline.features.errors import StoreUnavailable
 
+_log = logging.getLogger("plumbline.features")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -203,12 +206,17 @@ class PackedStore(OnlineStore):
         entities_to_keep: Sequence[Entity],
         partial: bool,
     ) -> None:
-        """Removes the rows of deleted views. Views to keep need no preparation."""
+        """Removes the rows of deleted views; those of the others stay for as long as their ttls say now."""
         rows, schemas = self._rows(config)
         for table in tables_to_delete:
             prefix = view_prefix(config.project, table.name)
             rows.drop(prefix)
             schemas.forget(prefix)
+        try:
+            rows.hold({view_prefix(config.project, item.name): _ttl_micros(item) for item in tables_to_keep})
+        except StoreUnavailable as error:
+            # The definitions are in force all the same; a server that reads them, or the next apply, does it.
+            _log.warning("rows in the online store stay as the ttls before said: %s", error.message)
 
     def teardown(self, config: RepoConfig, tables: Sequence[FeastView], entities: Sequence[Entity]) -> None:
         """Removes the rows of the views; the store itself stays, others may be in it."""
@@ -240,8 +248,7 @@ class PackedStore(OnlineStore):
     def _table(self, config: RepoConfig, table: FeastView) -> _Table:
         fields = tuple(Field(item.name, value_type(item.dtype)) for item in table.features)
         key = (config.project, table.name, fields)
-        ttl = getattr(table, "ttl", None)
-        micros = ttl // _MICROSECOND if ttl and ttl > timedelta(0) else None
+        micros = _ttl_micros(table)
         found = self._tables.get(key)
         if found is None or found.ttl_micros != micros:
             found = self._tables[key] = _Table(
@@ -322,6 +329,12 @@ class PackedStore(OnlineStore):
                     event_timestamps=[stamps[i] for i in order],
                 )
             )
+
+
+def _ttl_micros(table: Any) -> int | None:
+    """A view's ttl; Feast has 0 for none."""
+    ttl = getattr(table, "ttl", None)
+    return ttl // _MICROSECOND if ttl and ttl > timedelta(0) else None
 
 
 def _unique_entities(
