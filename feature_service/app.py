@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from feature_service.background import refreshing, sweeping
+from feature_service.background import merging, refreshing, sweeping
 from feature_service.catalog import Catalog
 from feature_service.feast_adapters.on_demand import FeastOnDemandViews
 from feature_service.feast_adapters.online_stores import OpenedStore, open_online_store
@@ -124,6 +124,8 @@ async def build(
     tasks = [asyncio.create_task(refreshing(repo, catalog, kept, settings.refresh_seconds))]
     if kept and settings.sweep_seconds:
         tasks.append(asyncio.create_task(sweeping(kept, catalog, settings.sweep_seconds)))
+    if settings.merge_seconds and not worker:
+        tasks.append(asyncio.create_task(merging(catalog, settings.merge_seconds)))
     try:
         async with AsyncExitStack() as stack:
             if settings.http_port is not None:

@@ -11,6 +11,7 @@ from feature_service.domain import FeatureView, ViewKind
 from feature_service.feast_adapters.repo import FeastRepo
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.planning import Definitions
+from feature_service.writes.merging import merge_parts
 from plumbline.errors import PlumblineError
 
 _log = logging.getLogger("plumbline.features")
@@ -53,6 +54,13 @@ async def sweeping(store: PackedOnlineStore, catalog: Catalog, seconds: float) -
                 continue
             if removed:
                 _log.info("removed %d rows of %s past their ttl", removed, view.name)
+
+
+async def merging(catalog: Catalog, seconds: float) -> None:
+    """Merges the parts that pushes add to local sources, for as long as the server runs."""
+    while True:
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(merge_parts, catalog.definitions)
 
 
 def stored_views(definitions: Definitions) -> list[FeatureView]:

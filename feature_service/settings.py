@@ -68,6 +68,12 @@ class FeatureSettings(ServerSettings):
         description="How often rows past their ttl are removed from an embedded online store; none: never. "
         "Off while replaying.",
     )
+    merge_seconds: float | None = Field(
+        3600.0,
+        gt=0,
+        description="How often the parts that pushes add to sources on this machine are merged, where there "
+        "are 32 or more; none: never.",
+    )
     refresh_seconds: float = Field(2.0, gt=0, description="How often the registry is looked at for changes.")
     replay_time: AwareDatetime | None = Field(
         None,

@@ -25,8 +25,9 @@ from feature_service.stores import parquet
 from feature_service.stores.parts import IDENTITIES, RECORD, Part, parts_of
 from feature_service.stores.remote import is_remote
 
-#: Parts with more rows than this are left as they are, and no merged file gets many more.
+#: Parts with more rows or bytes than this are left as they are, and no merged file gets more.
 LARGEST = 1_000_000
+LARGEST_BYTES = 256 * 1024 * 1024
 #: Seconds that merged parts stay: no join should run longer.
 KEPT_SECONDS = 86_400.0
 
@@ -41,6 +42,14 @@ class Compacted:
     rows_dropped: int = 0
     removed: int = 0
 
+    def __add__(self, other: Compacted) -> Compacted:
+        return Compacted(
+            self.parts + other.parts,
+            self.files + other.files,
+            self.rows_dropped + other.rows_dropped,
+            self.removed + other.removed,
+        )
+
 
 def compact(
     path: str,
@@ -50,11 +59,14 @@ def compact(
     *,
     at_least: int = 2,
     kept: float = KEPT_SECONDS,
+    settled: float = 0.0,
 ) -> Compacted:
     """Merges runs of at least `at_least` neighbouring parts of a local source.
 
     keys, timestamp, created: columns of the source that tell its rows apart. kept: seconds that merged parts
-    stay. Pushes to the source wait meanwhile. Raises OSError, ValueError for a remote source.
+    stay. settled: seconds that a part must have been there; the rows of a younger one may still have to be
+    brought online by a retry of their push. Pushes to the source wait meanwhile. Raises OSError, ValueError
+    for a remote source, a glob, and parts that lack one of the columns.
     """
     if is_remote(path):
         raise ValueError(f"{path} is not on this machine")
@@ -64,50 +76,61 @@ def compact(
     parts = files = dropped = 0
     with parquet.locked(folder) as directory:
         removed = _remove_hidden(folder, kept)
-        for group in _groups(folder, at_least):
+        for group in _groups(folder, at_least, time.time() - settled):
             dropped += _merge(folder, group, [*keys, timestamp, *([created] if created else [])])
             parts, files = parts + len(group), files + 1
             os.fsync(directory)
     return Compacted(parts, files, dropped, removed)
 
 
-def _groups(folder: Path, at_least: int) -> list[list[Part]]:
-    parts, _ = parts_of(os.listdir(folder))
+def _groups(folder: Path, at_least: int, before: float) -> list[list[Part]]:
     groups: list[list[Part]] = [[]]
-    rows = 0
-    for part in parts:
-        size = pq.read_metadata(folder / part.name).num_rows
-        if size > LARGEST or rows + size > LARGEST:
+    rows = held = 0
+    for part in parts_of(os.listdir(folder))[0]:
+        if not part.merged and (folder / part.name).stat().st_mtime > before:
+            break
+        more, size = _size(folder / part.name)
+        if rows + more > LARGEST or held + size > LARGEST_BYTES:
             groups.append([])
-            rows = 0
-        if size <= LARGEST:
+            rows = held = 0
+        if more <= LARGEST and size <= LARGEST_BYTES:
             groups[-1].append(part)
-            rows += size
+            rows, held = rows + more, held + size
     return [group for group in groups if len(group) >= max(at_least, 2)]
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """Rows, and bytes before compression."""
+    found = pq.read_metadata(file)
+    return found.num_rows, sum(found.row_group(i).total_byte_size for i in range(found.num_row_groups))
 
 
 def _merge(folder: Path, group: Sequence[Part], named: Sequence[str]) -> int:
     whole = pa.concat_tables(
         [parquet.read(str(folder / part.name)) for part in group], promote_options="default"
     )
+    lacking = set(named) - set(whole.column_names)
+    if lacking:
+        raise ValueError(f"parts in {folder} lack the column {min(lacking)}")
     keep = _last_of_each([whole[name] for name in named])
     digest = hashlib.sha256("".join(part.identity + part.digest for part in group).encode()).hexdigest()
     name = f"merged-{group[0].first:020d}-{group[-1].last:020d}-{digest[:32]}-{digest[32:]}.parquet"
     # First who added them, then the file: between the two, a request is known by its own part as well.
     _remember(folder, [part for part in group if not part.merged])
-    parquet.write_whole(folder / name, whole.take(pa.array(keep)))
+    parquet.write_whole(folder / name, whole.take(keep))
     return int(whole.num_rows) - len(keep)
 
 
-def _last_of_each(columns: Sequence[pa.ChunkedArray]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _last_of_each(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
     """Positions, in order, of the last of the rows that agree in all columns."""
-    codes = [
-        pc.dictionary_encode(column.combine_chunks(), null_encoding="encode").indices.to_numpy()
-        for column in columns
-    ]
-    reverse = np.stack(codes, axis=1)[::-1]
-    _, first = np.unique(reverse, axis=0, return_index=True)
-    return np.sort(len(reverse) - 1 - first)
+    codes = {
+        str(index): pc.dictionary_encode(column.combine_chunks(), null_encoding="encode").indices
+        for index, column in enumerate(columns)
+    }
+    # Arrow's own: it lets other threads run meanwhile, as numpy does not when it compares rows.
+    rows = pa.table(codes | {"row": pa.array(np.arange(len(columns[0])))})
+    last = rows.group_by(list(codes)).aggregate([("row", "max")])["row_max"].combine_chunks()
+    return last.take(pc.sort_indices(last))
 
 
 def _remember(folder: Path, parts: Sequence[Part]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,9 @@ import pytest
 
 from feature_service.app import build
 from feature_service.feast_adapters.apply import apply
+from feature_service.stores import parquet
 from plumbline import wire
+from plumbline.columns import encode_mapping
 from plumbline.errors import MalformedColumn, PlumblineError
 from plumbline.features.client import FeatureClient
 from plumbline.features.errors import (
@@ -33,7 +38,7 @@ from plumbline.features.errors import (
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from tests.integration.feature_service.conftest import Running, settings_for
 from tests.integration.feature_service.repo import ago, write_repo
-from tests.support import running_server
+from tests.support import running_server, wait_until
 
 _fresh = itertools.count(5000, 10)
 BEST_EFFORT = pb.PUSH_MODE_BEST_EFFORT
@@ -174,6 +179,52 @@ def test_an_integer_out_of_range_is_a_fault_of_its_row(server: Running) -> None:
     assert [(item.row, item.column) for item in reply.refused] == [(0, "visits")]
     found = server.client.get_online_features(["pair:visits"], {"driver_id": [1, 1], "city_id": ["X1", "X2"]})
     assert found.values["visits"].to_pylist() == [None, 5]
+
+
+def test_a_client_faster_than_the_store_is_made_to_wait(server: Running, key: int) -> None:
+    """Rows that are not written yet wait at the client, where they are not made before there is room."""
+    wide = trip(
+        [key] * 50,
+        [ago(0.1 + n / 1000) for n in range(50)],
+        [1] * 50,
+        rate=[0.5] * 50,
+        tag=["x" * 20_000] * 50,
+    )
+    messages, made = 60, []
+
+    def requests() -> Iterator[pb.PushFeaturesStreamRequest]:
+        for number in range(messages):
+            made.append(number)
+            columns = encode_mapping(wide | {"n": [number] * 50})
+            push = pb.PushFeaturesRequest(
+                target="trips", columns=columns, destination=pb.PUSH_DESTINATION_OFFLINE
+            )
+            yield pb.PushFeaturesStreamRequest(push=push)
+
+    folder = parquet.appends_to(str(server.repo / "data" / "trips.parquet"))
+    folder.mkdir(exist_ok=True)
+    with futures.ThreadPoolExecutor(1) as pool:
+        with parquet.locked(folder):  # as long as another writer holds the source, no push is written
+            call = pool.submit(server.stub.PushFeaturesStream, requests())
+            wait_until(settled(lambda: len(made)), what="the client waits")
+            assert 1 <= len(made) < 30, "megabytes that the server has not written yet"
+            assert not call.done()
+            # Nobody else waits for it.
+            assert online(server, key) is None
+        assert call.result(60).messages == messages
+
+
+def settled(count: Callable[[], int]) -> Callable[[], bool]:
+    """Whether something was counted, and nothing more for a second."""
+    seen, since = 0, time.monotonic()
+
+    def still() -> bool:
+        nonlocal seen, since
+        if count() != seen:
+            seen, since = count(), time.monotonic()
+        return bool(seen) and time.monotonic() - since > 1
+
+    return still
 
 
 BAD: list[tuple[str, dict[str, Any], type[PlumblineError]]] = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_service.domain import FeatureView, Field, KnownAt, Source, ValueType, ViewKind
+from feature_service.planning import Definitions
 from feature_service.ports import RowRange
 from feature_service.stores import compaction, parquet
 from feature_service.stores.asof_join import AsofJoin, JoinLimits
@@ -21,6 +24,7 @@ from feature_service.stores.compaction import Compacted, compact
 from feature_service.stores.newest import ParquetNewestRows
 from feature_service.stores.parts import OtherRowsError
 from feature_service.stores.source_views import source_view
+from feature_service.writes.merging import merge_parts
 
 LIMITS = JoinLimits("300MB", 1)
 DIGEST = "d" * 32
@@ -151,6 +155,65 @@ def test_a_row_that_a_later_push_replaced_is_dropped(tmp_path: Path) -> None:
         push(path, value, [("a", 1, 1, value)])
     assert merge(path).rows_dropped == 2
     assert newest(path) == [("a", 2)]
+
+
+def test_a_part_that_a_retry_may_still_need_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    for number in range(4):
+        push(path, number, [("a", number, number, number)])
+    for file in parquet.files_of(str(path))[:3]:
+        os.utime(file, (1, 1))
+    assert compact(str(path), ["key"], "event", "created", settled=3600).parts == 3
+    assert len(parquet.files_of(str(path))) == 2
+    push(path, 4, [("a", 4, 4, 4)])
+    for file in parquet.files_of(str(path))[1:]:
+        os.utime(file, (1, 1))
+    # What was merged just now is no push that could be retried.
+    assert compact(str(path), ["key"], "event", "created", settled=3600).parts == 3
+
+
+def test_no_merged_file_gets_larger_than_what_fits_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.parquet"
+    for number in range(4):
+        push(path, number, [("a", number, number, number)])
+    size = pq.read_metadata(parquet.files_of(str(path))[0]).row_group(0).total_byte_size
+    monkeypatch.setattr(compaction, "LARGEST_BYTES", 2 * size + size // 2)
+    assert merge(path).files == 2
+
+
+def test_every_source_is_merged_by_the_keys_of_all_its_views(tmp_path: Path) -> None:
+    """A row that is replaced for one view is not for another that tells more rows apart."""
+    path = tmp_path / "x.parquet"
+    for number in range(3):
+        push(path, number, [("a", 1, 1, number)])
+    by_key = view(path)
+    by_both = replace(
+        by_key, name="w", join_keys=(*by_key.join_keys, Field("value", ValueType.INT64)), features=()
+    )
+    elsewhere = replace(by_key, name="x", source=Source("s", "s3://b/x", "s3://b/x", "event"))
+    several = replace(by_key, name="y", source=Source("s", "*.parquet", "*.parquet", "event"))
+    views = {item.name: item for item in (by_key, by_both, elsewhere, several)}
+    definitions = Definitions("p", {}, views, {}, {})
+    assert merge_parts(definitions) == Compacted()  # too few, too young
+    assert merge_parts(definitions, at_least=2, settled=0) == Compacted(parts=3, files=1)
+    assert pq.read_table(parquet.files_of(str(path))[0]).num_rows == 3
+    assert newest(path) == [("a", 2)]
+
+
+def test_a_source_that_cannot_be_merged_does_not_keep_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("x.parquet", "y.parquet"):
+        for number in range(2):
+            push(tmp_path / name, number, [("a", 1, 1, number)])
+    broken = view(tmp_path / "x.parquet")
+    broken = replace(broken, join_keys=(Field("other", ValueType.STRING),))
+    views = {"v": broken, "w": view(tmp_path / "y.parquet")}
+    definitions = Definitions("p", {}, views, {}, {})
+    assert merge_parts(definitions, at_least=2, settled=0) == Compacted(parts=2, files=1, rows_dropped=1)
+    assert "lack the column other" in caplog.text
 
 
 def test_what_was_never_pushed_to_has_nothing_to_merge(tmp_path: Path) -> None:
