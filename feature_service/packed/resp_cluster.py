@@ -35,8 +35,10 @@ class RespCluster:
         self._calls = 0
 
     async def mget(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of keys that begin with a hash tag of 8 bytes. Raises RedisAway as RespClient.call does, and
-        ReplyError."""
+        """The values of keys that begin with a hash tag of 8 bytes.
+
+        Raises RedisAway as RespClient.call does, and ReplyError.
+        """
         if self._calls >= MOST_CALLS:
             raise RedisBusy
         self._calls += 1
