@@ -18,6 +18,7 @@ from feature_service.packed.redis_options import RedisOptions
 from feature_service.packed.redis_rows import RedisRows, row_keys
 from feature_service.packed.redis_sync import slot_of
 from feature_service.packed.resp import MOST_CALLS, RedisBusy, RedisLate
+from feature_service.ports import RowRead
 from plumbline.features.errors import StoreUnavailable
 from tests.conftest import RedisCluster
 from tests.contract.feature_service.redis_servers import (
@@ -53,7 +54,7 @@ def on_a_loop(rows: RedisRows, test: Callable[[], Awaitable[None]]) -> None:
 
 
 async def read(rows: RedisRows, *keys: bytes) -> list[bytes | None]:
-    (found,) = await rows.get_async([(VIEW, keys)])
+    (found,) = await rows.get_async([RowRead(VIEW, keys)])
     return found
 
 
@@ -246,12 +247,12 @@ def test_keys_of_a_slot_on_its_way_are_read_where_they_are(redis_cluster: RedisC
     """Many readers at once: before, halfway, and after the slot has moved."""
     rows = rows_at(redis_cluster.addresses[0], cluster=True)
     key = b"on its way"
-    slot = slot_of(row_keys([(VIEW, [key])])[0])
+    slot = slot_of(row_keys([RowRead(VIEW, [key])])[0])
     views = [b"moving-%d" % i for i in range(4)]
     for view in views:
         rows.put(view, [(key, ROW)], None)
     source, target = slot % 3, (slot + 1) % 3
-    reads = [(view, [key]) for view in [*views, b"moving-9"]]
+    reads = [RowRead(view, [key]) for view in [*views, b"moving-9"]]
     wanted = [[[ROW], [ROW], [ROW], [ROW], [None]]] * 20
 
     async def many() -> list[list[list[bytes | None]]]:
