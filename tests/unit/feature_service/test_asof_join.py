@@ -93,7 +93,9 @@ def test_the_join_is_the_oracle(
 
 
 small = st.none() | st.integers(0, 2)
-pairs = st.tuples(keys, small)
+# Mostly one key.
+pairs = st.sampled_from([("a", 1), ("a", 1), ("a", 1), ("a", 2), ("b", 1), ("a", None), (None, 1)])
+soon = st.sampled_from([0, 1, 1, 2, None])
 TIME_TYPES = [
     pa.timestamp(unit, tz=zone) for unit in ("s", "ms", "us", "ns") for zone in (None, "Asia/Tokyo")
 ]
@@ -108,19 +110,19 @@ def rank(value: int | None) -> int:
     return 0 if value is None else value + 1
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=st.lists(
         st.tuples(
-            st.lists(st.tuples(pairs, st.none() | moments, st.none() | moments, small, small), max_size=20),
+            st.lists(st.tuples(pairs, soon, soon, small, small), max_size=20),
             st.sampled_from(TIME_TYPES),
             st.sampled_from(TIME_TYPES),
         ),
         min_size=1,
         max_size=3,
     ),
-    entities=st.lists(st.tuples(pairs, st.integers(0, 7)), min_size=1, max_size=4),
-    ttls=st.tuples(st.none() | st.integers(1, 4), st.none() | st.integers(1, 4)),
+    entities=st.lists(st.tuples(pairs, st.integers(0, 4)), min_size=1, max_size=4),
+    ttls=st.tuples(st.none() | st.integers(1, 2), st.none() | st.integers(1, 2)),
     known_at=st.sampled_from(KnownAt),
 )
 def test_two_keys_two_features_two_ttls_and_files_of_any_times_are_the_oracle(
