@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -18,6 +19,7 @@ import pytest
 from feature_service.app import build
 from feature_service.feast_adapters.apply import apply
 from feature_service.stores import parquet
+from feature_service.writes.merging import AT_LEAST
 from plumbline import wire
 from plumbline.columns import encode_mapping
 from plumbline.errors import MalformedColumn, PlumblineError
@@ -225,6 +227,30 @@ def settled(count: Callable[[], int]) -> Callable[[], bool]:
         return bool(seen) and time.monotonic() - since > 1
 
     return still
+
+
+def test_many_small_pushes_are_merged_by_the_server(tmp_path: Path) -> None:
+    repo = write_repo(tmp_path)
+    apply(repo)
+    folder = parquet.appends_to(str(repo / "data" / "trips.parquet"))
+    with (
+        running_server(settings_for(repo, merge_seconds=0.1), build) as address,
+        FeatureClient(address) as client,
+    ):
+        moments = [ago(0.2 - n / 1000) for n in range(AT_LEAST)]
+        for n, moment in enumerate(moments):
+            client.push("trips", trip(77, moment, n, created=moment))
+        rows = pa.table({"driver_id": [77] * AT_LEAST, "event_timestamp": moments})
+        before = client.get_historical_features(["trips:n"], rows).read_all()
+        assert before["n"].to_pylist() == list(range(AT_LEAST))
+        assert len(list(folder.glob("merged-*"))) == 0  # none is old enough
+        for part in folder.glob("pushed-*"):
+            os.utime(part, (1, 1))
+        wait_until(lambda: bool(list(folder.glob("merged-*"))), what="the merged part")
+        assert client.get_historical_features(["trips:n"], rows).read_all().equals(before)
+        assert parquet.files_of(str(repo / "data" / "trips.parquet"))[1:] == tuple(
+            str(part) for part in folder.glob("merged-*")
+        )
 
 
 BAD: list[tuple[str, dict[str, Any], type[PlumblineError]]] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
+from concurrent import futures
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,6 +103,24 @@ def test_joins_and_newest_rows_stay_the_same(
     assert merge(path, kept=0.0).files <= 1
     assert len(parquet.files_of(str(path))) == 1
     assert (joined(path), newest(path)) == before
+
+
+def test_joins_go_on_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    push(path, 0, [("a", moment, moment, moment) for moment in range(4)])
+    before = joined(path)[:6]
+
+    def push_and_merge() -> int:
+        for number in range(1, 15):
+            push(path, number, [("b", 1, 1, number)])
+            merge(path)
+        return len(parquet.files_of(str(path)))
+
+    with futures.ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(push_and_merge)
+        while not writing.done():
+            assert joined(path)[:6] == before
+        assert writing.result() == 1
 
 
 def test_merged_parts_stay_for_readers_who_listed_them(tmp_path: Path) -> None:
