@@ -17,6 +17,7 @@ from feature_service.feast_adapters.apply import apply
 from feature_service.feast_adapters.online_stores import open_online_store
 from feature_service.feast_adapters.repo import FeastRepo, load_config
 from feature_service.packed.keys import EntityKeys
+from feature_service.packed.layout import LATEST
 from feature_service.packed.redis_options import RedisOptions
 from feature_service.packed.redis_rows import RedisRows, row_keys
 from feature_service.packed.redis_sync import slot_of
@@ -108,7 +109,7 @@ def test_what_this_process_wrote_by_the_ttl_before_is_found_again(options: Redis
 
 def test_a_row_far_from_now_and_foreign_values_are_borne(options: RedisOptions, view: bytes) -> None:
     store = RedisRows(options)
-    store.put(view, [(b"a", rows_of([2**57])[0]), (b"b", b"foreign")], None)
+    store.put(view, [(b"a", rows_of([LATEST])[0]), (b"b", b"foreign")], None)
     store.hold({view: DAY})
     # 100 years at the most; what has no event time stays.
     assert days_left(options, view, [b"a", b"b"]) == [36_500.0, FOR_GOOD]
