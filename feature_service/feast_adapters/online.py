@@ -192,7 +192,7 @@ def _prepare(config: RepoConfig, timeout: float) -> str:
 
 def _lock_file(config: RepoConfig) -> Path | None:
     """Beside the file that the store is; None for a store on the network."""
-    path = getattr(config.online_store, "path", None)
+    path: str | None = getattr(config.online_store, "path", None)
     if not path or "://" in str(path):
         return None
     file = Path(config.repo_path or ".") / path

@@ -195,14 +195,14 @@ class RowLayout:
             tails = variable.Tails(rows, width, ends)
         if not (matrix[:, :EVENT_AT] == np.frombuffer(self.head, np.uint8)).all():
             raise CorruptRow("a row has another version or other columns")
-        rows = Rows(self, matrix, tails)
-        events = rows.event_micros
+        found = Rows(self, matrix, tails)
+        events = found.event_micros
         odd = (events < EARLIEST) | (events > LATEST)
         if odd.any() and (matrix[odd] != np.frombuffer(self.blank, np.uint8)).any():
             raise CorruptRow("a row's event time is none")
-        if any((rows.numbers(cell.bit) > 1).any() for cell in self.bools):
+        if any((found.numbers(cell.bit) > 1).any() for cell in self.bools):
             raise CorruptRow("a bool is neither 0 nor 1")
-        return rows
+        return found
 
     def _record_type(self) -> np.dtype[Any]:
         names = [name for name, _, _ in _HEADER_FIELDS] + ["mask"]
