@@ -22,7 +22,7 @@ from feature_service.packed.redis_options import RedisOptions
 from feature_service.packed.redis_rows import RedisRows, row_keys
 from feature_service.packed.redis_sync import slot_of
 from feature_service.packed.store import PackedOnlineStore
-from feature_service.ports import NewRows
+from feature_service.ports import NewRows, RowRead
 from tests.conftest import RedisCluster
 from tests.integration.feature_service.repo import write_repo
 from tests.support_rows import rows_of
@@ -55,7 +55,7 @@ def days_left(options: RedisOptions, view: bytes, keys: Sequence[bytes]) -> list
     clients = [redis.Redis(host=host, port=port) for host, port in options.nodes]
     try:
         found = []
-        for key in row_keys([(view, keys)]):
+        for key in row_keys([RowRead(view, keys)]):
             node = slot_of(key) % 3 if options.cluster else 0
             left = clients[node].pttl(key)
             found.append(FOR_GOOD if left == -1 else round(left / 86_400_000, 1))
@@ -90,8 +90,8 @@ def test_rows_stay_as_long_as_the_ttl_of_now_says(options: RedisOptions, view: b
     for_good.hold({view: HOUR})
     assert set(days_left(options, view, keys[:50])) == {FOR_GOOD}
     for_good.drop(view)
-    assert for_good.get([(view, keys)]) == [[None] * 1500]
-    assert None not in for_good.get([(other, keys)])[0]
+    assert for_good.get([RowRead(view, keys)]) == [[None] * 1500]
+    assert None not in for_good.get([RowRead(other, keys)])[0]
     for_good.close()
 
 

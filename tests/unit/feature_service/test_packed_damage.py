@@ -27,6 +27,7 @@ from feature_service.packed.guard import sort_key
 from feature_service.packed.keys import EntityKeys, view_prefix
 from feature_service.packed.layout import EARLIEST, EVENT_AT, HEADER, LATEST, RowLayout
 from feature_service.packed.lmdb_rows import LmdbRows
+from feature_service.ports import RowRead
 from feature_service.stores.packed import PackedStore
 from plumbline.types.v1.feature_column_pb2 import FEATURE_STATUS_NOT_FOUND as NOT_FOUND
 from tests.unit.feature_service.test_hot import NOW_MICROS, World, ask
@@ -84,7 +85,7 @@ class Reader:
         """Where the row was."""
         self.rows.drop(self.prefix)
         self.rows.put(self.prefix, [(self.key, row)], None)
-        ((found,),) = self.rows.get([(self.prefix, [self.key])])
+        ((found,),) = self.rows.get([RowRead(self.prefix, [self.key])])
         assert found == row
         self.world.rows.rows[self.prefix + self.key] = row
 
