@@ -52,6 +52,9 @@ async def sweeping(store: PackedOnlineStore, catalog: Catalog, seconds: float) -
             except PlumblineError as error:
                 _log.warning("rows of %s past their ttl are not removed: %s", view.name, error)
                 continue
+            except Exception:  # noqa: BLE001 - the outermost frame of its task, which must outlive any fault
+                _log.exception("rows of %s past their ttl are not removed", view.name)
+                continue
             if removed:
                 _log.info("removed %d rows of %s past their ttl", removed, view.name)
 

@@ -67,8 +67,8 @@ class OnlineStore(Protocol):
 
         Of rows of one key, the greatest by (event time, created time) is written; a row as old as the stored
         one replaces it. A reader never sees a part of a row. Returns the number of rows written. The
-        comparison is safe among the threads of this process, not among processes, and as fine as the
-        store keeps event times.
+        comparison is safe among the threads of this process, and as fine as the store keeps event times; what
+        more a store promises, it says.
         """
 
 

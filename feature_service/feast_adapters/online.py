@@ -8,6 +8,7 @@ whole seconds, Redis in microseconds: within one second, SQLite lets the later w
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -32,10 +33,13 @@ from feature_service.ports import NO_TIME, NOT_STORED, Micros, NewRows, StoredRo
 from plumbline.features.errors import SourceUnreadable, StoreUnavailable
 
 try:
-    from redis.exceptions import RedisError
+    from redis.exceptions import RedisClusterException, RedisError
 except ImportError:  # the redis extra is not installed, so the store cannot be Redis
 
     class RedisError(Exception):  # type: ignore[no-redef]
+        """Never raised."""
+
+    class RedisClusterException(Exception):  # type: ignore[no-redef]
         """Never raised."""
 
 
@@ -49,6 +53,11 @@ _WRITE_CHUNK = 5_000
 class FeastOnlineStore:
     """See ports.OnlineStore.
 
+    That an older row does not replace a newer one holds among all writers of this class: of one process, and,
+    where the store is a file, of all processes of one machine. It does not hold against other machines, other
+    programs that write by Feast's SDK, or processes that share a store on the network; nor are created times
+    compared with those of stored rows, which Feast's stores do not tell.
+
     timeout: seconds to wait for a store on the network. Each thread has a connection of its own to read
     by, so that no reader sees what a writer has not committed.
     """
@@ -60,6 +69,7 @@ class FeastOnlineStore:
         self._readers = threading.local()
         self._writer: FeastStore = get_online_store_from_config(config.online_store)
         self._write_lock = threading.Lock()
+        self._lock_file = _lock_file(config)
 
     def read(self, view: FeatureView, features: Sequence[Field], keys: Sequence[pa.Array]) -> StoredRows:
         """See ports.OnlineStore."""
@@ -68,7 +78,7 @@ class FeastOnlineStore:
 
     def write(self, view: FeatureView, rows: NewRows) -> int:
         """See ports.OnlineStore."""
-        with self._write_lock, self._reachable(view):
+        with self._write_lock, self._reachable(view), self._alone():
             chosen = _newest_of_each_key(rows)
             stored = self._stored_times(view, [key.take(pa.array(chosen)) for key in rows.keys], len(chosen))
             chosen = chosen[rows.event_micros[chosen] >= stored]
@@ -77,6 +87,16 @@ class FeastOnlineStore:
                 data = _feast_rows(view, rows, part)
                 self._writer.online_write_batch(self._config, _feast_view(view), data, None)
             return len(chosen)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process of this machine compares and writes meanwhile."""
+        if self._lock_file is None:
+            yield
+            return
+        with self._lock_file.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back with the file
+            yield
 
     def _stored_times(self, view: FeatureView, keys: Sequence[pa.Array], count: int) -> Micros:
         if not count:
@@ -132,7 +152,7 @@ class FeastOnlineStore:
                     metadata={"view": view.name},
                 ) from error
             raise self._unavailable(error) from error
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
@@ -168,6 +188,15 @@ def _prepare(config: RepoConfig, timeout: float) -> str:
         connection.close()
         return f"{kind}:{options.path}"
     return kind
+
+
+def _lock_file(config: RepoConfig) -> Path | None:
+    """Beside the file that the store is; None for a store on the network."""
+    path: str | None = getattr(config.online_store, "path", None)
+    if not path or "://" in str(path):
+        return None
+    file = Path(config.repo_path or ".") / path
+    return file.with_name(f"{file.name}.lock")
 
 
 def _feast_view(view: FeatureView) -> FeastView:

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from feature_service.domain import FeatureStatus, ReadPlan, ViewRead
+from feature_service.domain import FeatureStatus, ReadPlan, ValueType, ViewRead
 from feature_service.packed.keys import EntityKeys, KeyColumn, view_prefix
-from feature_service.packed.layout import EVENT_AT, HEADER, RowLayout
+from feature_service.packed.layout import EARLIEST, EVENT_AT, HEADER, LATEST, RowLayout
 from feature_service.ports import NOT_STORED, RowRead
 
 #: Rows as a RowStore gives them: for each ViewRead, one a key.
@@ -148,13 +148,21 @@ class PreparedPlan:
             for item, cell in zip(plan.outputs, self._cells, strict=True)
             if cell.dtype is not None
         ]
+        #: Where the bools are: a byte that is neither 0 nor 1 would not be read as one.
+        self._bools = [
+            (item.index, cell.offset)
+            for item, cell in zip(plan.outputs, self._cells, strict=True)
+            if item.feature.type is ValueType.BOOL
+        ]
         # For each output: where its bit of the null mask is.
         where = {read: (g, v) for g, group in enumerate(self._groups) for v, read in enumerate(group.reads)}
         self._bits = [
             (*where[item.index], HEADER + (cell.bit >> 3), 1 << (cell.bit & 7))
             for item, cell in zip(plan.outputs, self._cells, strict=True)
         ]
-        self._checks = [(layout.head, bytes(8 * -(-len(layout.fields) // 64))) for layout in self.layouts]
+        self._checks = [
+            (layout.head, bytes(8 * -(-len(layout.fields) // 64)), layout.width) for layout in self.layouts
+        ]
         #: Whether all outputs are of fixed width.
         self.fixed = not self._others
         #: The reads whose event times are told.
@@ -192,13 +200,17 @@ class PreparedPlan:
         if not self.fixed:
             return None
         rows: list[bytes] = []
-        for (row,), (head, no_nulls), oldest in zip(found, self._checks, limits, strict=True):
+        for (row,), (head, no_nulls, width), oldest in zip(found, self._checks, limits, strict=True):
             if row is None or not row.startswith(head) or not row.startswith(no_nulls, HEADER):
+                return None
+            if len(row) < width:
                 return None
             (event,) = _event(row, EVENT_AT)
             if event > now or event < oldest:
                 return None
             rows.append(row)
+        if any(rows[i][at] > 1 for i, at in self._bools):
+            return None
         return (
             [rows[i][start:end] for i, start, end in self._single],
             [rows[i][EVENT_AT : EVENT_AT + 8] for i in self.shown],
@@ -220,6 +232,8 @@ class PreparedPlan:
         if nulls or not fresh.all():
             statuses = self._statuses(matrices, events, bounds, now)
         blocks = tuple(block.take(matrices[block.group]) for block in self.blocks)
+        if self._bools and any((array > 1).any() for array in blocks if array.dtype == np.uint8):
+            raise OtherLayout
         return Answer(rows, blocks, self._variable(found), statuses, events)
 
     def unavailable(self, rows: int) -> Answer:
@@ -238,6 +252,8 @@ class PreparedPlan:
     ) -> npt.NDArray[np.uint8] | None:
         """Statuses by output; the event times of rows that are not known yet are taken out."""
         missing = (events == NOT_STORED) | (events > now)
+        if ((events < EARLIEST) & ~missing | (events > LATEST)).any():
+            raise OtherLayout
         rows = np.where(events < bounds, FeatureStatus.OUTSIDE_MAX_AGE, FeatureStatus.PRESENT)
         rows[missing] = FeatureStatus.NOT_FOUND
         events[missing] = NOT_STORED
@@ -305,6 +321,6 @@ def _micros(span: timedelta | None) -> int | None:
 
 
 def _oldest(now: int, ttl: int | None, age: int | None) -> int:
-    """NOT_STORED itself is never served."""
+    """What lies before EARLIEST, NOT_STORED among it, is never served."""
     limit = ttl if age is None else age if ttl is None else min(ttl, age)
-    return NOT_STORED + 1 if limit is None else max(now - limit, NOT_STORED + 1)
+    return EARLIEST if limit is None else max(now - limit, EARLIEST)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from feature_service.packed.layout import EVENT_AT
+from feature_service.packed.layout import EARLIEST, HEADER, LATEST, VERSION
 
-_times = struct.Struct("<qq").unpack_from
+_header = struct.Struct("<BBxxI8xqq").unpack_from
+#: A row's event time in units of 2**32 µs: what a Redis server, which counts in doubles, compares exactly.
+FIRST, LAST = EARLIEST >> 32, LATEST >> 32
 
 
 def sort_key(row: bytes) -> tuple[int, int]:
     """(event, created) of a row; a greater one is newer, and an equal one replaces.
 
-    A stored value that is too short to be a row is older than everything.
+    What is no row, by its length, version or event time, is older than everything: it keeps nobody out.
     """
-    if len(row) < EVENT_AT + 16:
+    if len(row) < HEADER:
         return _NOTHING
-    found: tuple[int, int] = _times(row, EVENT_AT)
-    return found
+    version, flags, reserved, event, created = _header(row)
+    if version != VERSION or flags or reserved or not FIRST <= event >> 32 <= LAST:
+        return _NOTHING
+    return event, created
 
 
 def newest(rows: Sequence[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:

@@ -41,6 +41,8 @@ HEADER = 32
 EVENT_AT, CREATED_AT = 16, 24
 #: The event time of a blank row, and the created time of a row that has none.
 NO_TIME = int(np.iinfo(np.int64).min)
+#: Event times that a row can have: from year 1 to the end of year 9999. Others are damage.
+EARLIEST, LATEST = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 Micros = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -109,6 +111,7 @@ class RowLayout:
             for i, field in enumerate(self.fields)
         )
         self.variables = tuple(self.cells[i] for i in variables)
+        self.bools = tuple(cell for cell in self.cells if cell.field.type is ValueType.BOOL)
         self._mask = mask
         self._record = self._record_type()
         blank = np.zeros((), self._record)
@@ -174,7 +177,7 @@ class RowLayout:
     def decode(self, rows: Sequence[bytes]) -> Rows:
         """The columns of rows of this layout, `blank` among them.
 
-        Raises CorruptRow for rows of another layout, version or length.
+        Raises CorruptRow for rows of another layout, version or length, and for times or bools that are none.
         """
         count, width = len(rows), self.width
         if self.fixed:
@@ -192,7 +195,14 @@ class RowLayout:
             tails = variable.Tails(rows, width, ends)
         if not (matrix[:, :EVENT_AT] == np.frombuffer(self.head, np.uint8)).all():
             raise CorruptRow("a row has another version or other columns")
-        return Rows(self, matrix, tails)
+        found = Rows(self, matrix, tails)
+        events = found.event_micros
+        odd = (events < EARLIEST) | (events > LATEST)
+        if odd.any() and (matrix[odd] != np.frombuffer(self.blank, np.uint8)).any():
+            raise CorruptRow("a row's event time is none")
+        if any((found.numbers(cell.bit) > 1).any() for cell in self.bools):
+            raise CorruptRow("a bool is neither 0 nor 1")
+        return found
 
     def _record_type(self) -> np.dtype[Any]:
         names = [name for name, _, _ in _HEADER_FIELDS] + ["mask"]

@@ -41,7 +41,8 @@ class _Shared:
     """An open environment and how many LmdbRows of this process use it."""
 
     env: lmdb.Environment
-    users: int
+    sync: bool
+    users: int = 0
 
 
 _opened: dict[tuple[int, str], _Shared] = {}
@@ -52,7 +53,8 @@ class LmdbRows:
     """See ports.RowStore.
 
     path: a folder, made if it is missing. map_size: the most bytes the store may grow to; within a process
-    the first to open it decides. sync: whether a commit waits for the disk; without it a crash of the
+    the first to open it decides. sync: whether a commit waits for the disk, also where others that have it
+    open in this process do not; without it a crash of the
     machine (not of the process) may lose the last commits or, on file systems that write out of order, the
     store. retention: how long a sweep leaves a row after its ttl, so that a raised ttl finds it; None: for
     good.
@@ -75,7 +77,10 @@ class LmdbRows:
         self._sync = sync
         self._retention = None if retention is None else retention // timedelta(microseconds=1)
         self._forked = threading.RLock()
-        self._env: lmdb.Environment | None = _open(self._path, map_size, sync, self.address)
+        shared = _open(self._path, map_size, sync, self.address)
+        self._env: lmdb.Environment | None = shared.env
+        # Whoever opened it first does not wait for the disk: this one does, for its own commits.
+        self._flush = sync and not shared.sync
 
     def get(self, reads: RowReads) -> list[list[bytes | None]]:
         """See ports.RowStore."""
@@ -201,8 +206,11 @@ class LmdbRows:
     @contextmanager
     def _writing(self) -> Iterator[Any]:
         try:
-            with self._environment().begin(write=True, buffers=False) as txn:
+            env = self._environment()
+            with env.begin(write=True, buffers=False) as txn:
                 yield txn
+            if self._flush:
+                env.sync(True)
         except lmdb.Error as error:
             raise self._failed(error) from error
 
@@ -216,7 +224,8 @@ class LmdbRows:
             # A forked child: what it inherited belongs to its parent.
             with self._forked:
                 if self._pid != os.getpid():
-                    self._env = _open(self._path, self._map_size, self._sync, self.address)
+                    shared = _open(self._path, self._map_size, self._sync, self.address)
+                    self._env, self._flush = shared.env, self._sync and not shared.sync
                     self._pid = os.getpid()
                 return self._environment()
         return env
@@ -253,7 +262,7 @@ def _key(view: bytes, key: bytes) -> bytes:
     return view + key if len(key) <= _LONGEST_ENTITY_KEY else view + hashlib.sha256(key).digest()
 
 
-def _open(path: str, map_size: int, sync: bool, address: str) -> lmdb.Environment:
+def _open(path: str, map_size: int, sync: bool, address: str) -> _Shared:
     """The environment of a folder; LMDB forbids to open one twice in a process, so users share it."""
     with _opening:
         key = (os.getpid(), path)
@@ -275,11 +284,23 @@ def _open(path: str, map_size: int, sync: bool, address: str) -> lmdb.Environmen
                 env.reader_check()
             except (lmdb.Error, OSError) as error:
                 raise StoreUnavailable(
-                    f"the online store {address} cannot be opened: {error}", metadata={"store": address}
+                    f"the online store {address} cannot be opened: {error}{_cure(error)}",
+                    metadata={"store": address},
                 ) from error
-            shared = _opened[key] = _Shared(env, 0)
+            shared = _opened[key] = _Shared(env, sync)
         shared.users += 1
-        return shared.env
+        return shared
+
+
+def _cure(error: Exception) -> str:
+    """What to do about a store that cannot be opened."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "; online_store.path has to be a folder, or one that can be made"
+    if isinstance(error, PermissionError) or "ermission denied" in str(error):
+        return f"; user {os.getuid()} needs the right to write there, or another online_store.path"
+    if isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError):
+        return "; it is damaged or no LMDB: move it away and materialize again"
+    return ""
 
 
 def _release(path: str, pid: int) -> None:

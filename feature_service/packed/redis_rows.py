@@ -17,17 +17,17 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from feature_service.packed import redis_sync
 from feature_service.packed.guard import newest, sort_key
+from feature_service.packed.redis_failures import failure
 from feature_service.packed.redis_options import RedisOptions
 from feature_service.packed.redis_scripts import HOLD, PUT
 from feature_service.packed.redis_sync import Command, slot_of
 from feature_service.packed.resp import ReplyError, RespClient
 from feature_service.packed.resp_cluster import RespCluster
 from feature_service.ports import RowRead, RowReads
-from plumbline.features.errors import StorageFull, StoreUnavailable
 
 #: Views' prefixes begin below 0x80.
 _NOTES = b"\xffnotes:\x00"
@@ -239,16 +239,8 @@ class RedisRows:
     def _reachable(self) -> Iterator[None]:
         try:
             yield
-        except (RedisError, ReplyError, OSError) as error:
-            metadata = {"store": self.address}
-            if str(error).startswith("OOM ") or "command not allowed when used memory" in str(error):
-                raise StorageFull(
-                    f"the online store {self.address} has no memory left: {error}; raise its maxmemory",
-                    metadata=metadata,
-                ) from error
-            raise StoreUnavailable(
-                f"the online store {self.address} cannot be reached: {error}", metadata=metadata
-            ) from error
+        except (RedisError, RedisClusterException, ReplyError, OSError) as error:
+            raise failure(self.address, error) from error
 
 
 def row_keys(reads: RowReads) -> list[bytes]:

@@ -28,6 +28,10 @@ _WIDER = {(ValueType.INT32, ValueType.INT64), (ValueType.FLOAT, ValueType.DOUBLE
 #: Seconds after which a schema that was not found is looked for again: its writer may have been slower.
 _LOOK_AGAIN = 10.0
 _DIGEST_AT = 8
+#: Digests of rows are whatever bytes lie there: of those that nothing explains no more are kept in mind.
+_MISSING_KEPT = 1000
+#: Seconds between two lines about one view's rows.
+_TELL_AGAIN = 600.0
 
 
 class Schemas:
@@ -39,7 +43,7 @@ class Schemas:
         self._kept: set[tuple[bytes, bytes]] = set()
         self._known: dict[tuple[bytes, bytes], RowLayout] = {}
         self._missing: dict[tuple[bytes, bytes], float] = {}
-        self._told: set[tuple[bytes, bytes]] = set()
+        self._told: dict[bytes, float] = {}
         #: Rows that were found but could not be read, since the start.
         self.unreadable = 0
 
@@ -111,6 +115,8 @@ class Schemas:
                 found = None
             with self._lock:
                 if found is None:
+                    if len(self._missing) >= _MISSING_KEPT:
+                        self._missing.clear()
                     self._missing[key] = time.monotonic() + _LOOK_AGAIN
                 else:
                     self._known[key] = found
@@ -120,16 +126,19 @@ class Schemas:
     def _tell(self, view: bytes, digest: bytes, count: int, why: str) -> None:
         with self._lock:
             self.unreadable += count
-            if (view, digest) in self._told:
+            now = time.monotonic()
+            if now < self._told.get(view, 0.0):
                 return
-            self._told.add((view, digest))
+            self._told[view] = now + _TELL_AGAIN
         _log.error(
             "rows in the online store %s cannot be read and count as not stored: %s (view prefix %s, "
-            "schema %s); materialize the view again",
+            "schema %s); materialize the view again. Told every %d s; %d rows since the start",
             self._store.address,
             why,
             view.hex(),
             digest.hex(),
+            _TELL_AGAIN,
+            self.unreadable,
         )
 
 

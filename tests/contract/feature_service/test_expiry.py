@@ -17,11 +17,12 @@ from feature_service.feast_adapters.apply import apply
 from feature_service.feast_adapters.online_stores import open_online_store
 from feature_service.feast_adapters.repo import FeastRepo, load_config
 from feature_service.packed.keys import EntityKeys
+from feature_service.packed.layout import LATEST
 from feature_service.packed.redis_options import RedisOptions
 from feature_service.packed.redis_rows import RedisRows, row_keys
 from feature_service.packed.redis_sync import slot_of
 from feature_service.packed.store import PackedOnlineStore
-from feature_service.ports import NewRows
+from feature_service.ports import NewRows, RowRead
 from tests.conftest import RedisCluster
 from tests.integration.feature_service.repo import write_repo
 from tests.support_rows import rows_of
@@ -54,7 +55,7 @@ def days_left(options: RedisOptions, view: bytes, keys: Sequence[bytes]) -> list
     clients = [redis.Redis(host=host, port=port) for host, port in options.nodes]
     try:
         found = []
-        for key in row_keys([(view, keys)]):
+        for key in row_keys([RowRead(view, keys)]):
             node = slot_of(key) % 3 if options.cluster else 0
             left = clients[node].pttl(key)
             found.append(FOR_GOOD if left == -1 else round(left / 86_400_000, 1))
@@ -89,8 +90,8 @@ def test_rows_stay_as_long_as_the_ttl_of_now_says(options: RedisOptions, view: b
     for_good.hold({view: HOUR})
     assert set(days_left(options, view, keys[:50])) == {FOR_GOOD}
     for_good.drop(view)
-    assert for_good.get([(view, keys)]) == [[None] * 1500]
-    assert None not in for_good.get([(other, keys)])[0]
+    assert for_good.get([RowRead(view, keys)]) == [[None] * 1500]
+    assert None not in for_good.get([RowRead(other, keys)])[0]
     for_good.close()
 
 
@@ -108,7 +109,7 @@ def test_what_this_process_wrote_by_the_ttl_before_is_found_again(options: Redis
 
 def test_a_row_far_from_now_and_foreign_values_are_borne(options: RedisOptions, view: bytes) -> None:
     store = RedisRows(options)
-    store.put(view, [(b"a", rows_of([2**57])[0]), (b"b", b"foreign")], None)
+    store.put(view, [(b"a", rows_of([LATEST])[0]), (b"b", b"foreign")], None)
     store.hold({view: DAY})
     # 100 years at the most; what has no event time stays.
     assert days_left(options, view, [b"a", b"b"]) == [36_500.0, FOR_GOOD]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feature_service.packed.layout import NO_TIME, times
+from feature_service.packed.layout import EARLIEST, LATEST, NO_TIME, times
 from feature_service.ports import RowRead, RowReads, RowStore
 from tests.conftest import RedisCluster
 from tests.support_rows import LAYOUT, open_rows, rows_of
@@ -95,7 +95,7 @@ def test_a_key_in_place_of_none_is_refused(store: RowStore, view: bytes) -> None
 
 
 _TIMES = st.sampled_from(
-    [-(2**63) + 1, -(2**33), -(2**32), -1, 0, 1, 2**31, 2**32, 2**32 + 1, 2**53, 2**53 + 1, 2**63 - 1]
+    [EARLIEST, -(2**33), -(2**32), -1, 0, 1, 2**31, 2**32, 2**32 + 1, 2**53, 2**53 + 1, LATEST]
 )
 _WRITES = st.lists(
     st.lists(st.tuples(st.sampled_from(KEYS[:2]), _TIMES, _TIMES | st.just(NO_TIME)), max_size=4), max_size=5
@@ -125,6 +125,28 @@ def test_the_greatest_event_then_created_stays_and_of_equals_the_last(
         found = LAYOUT.decode([row])
         assert [item.tolist() for item in times([row])] == [[event], [created]]
         assert found.numbers(1).tolist() == [last]
+
+
+def test_what_is_no_row_keeps_no_row_out(store: RowStore, view: bytes) -> None:
+    """Foreign and damaged values of any length, with what would be a late time where a row has its own."""
+    (row,) = rows_of([1])
+    late = (2**60).to_bytes(8, "little")
+    wrong = [
+        b"",
+        b"foreign",
+        b"\x7f" * 200,
+        b"\x02" + row[1:16] + late + row[24:],
+        row[:1] + b"\x01" + row[2:16] + late + row[24:],
+        row[:4] + b"\x01" + row[5:16] + late + row[24:],
+        row[:16] + late + row[24:],
+        row[:31],
+    ]
+    keys = [b"k%d" % i for i in range(len(wrong))]
+    assert store.put(view, list(zip(keys, wrong, strict=True)), None) == len(wrong)
+    assert get(store, view, *keys) == wrong
+    assert store.put(view, [(key, row) for key in keys], None) == len(wrong)
+    assert get(store, view, *keys) == [row] * len(wrong)
+    assert store.put(view, list(zip(keys, wrong, strict=True)), None) == 0
 
 
 def test_drop_removes_one_view(store: RowStore, view: bytes) -> None:

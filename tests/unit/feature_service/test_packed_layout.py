@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feature_service.domain import Field, ValueType
-from feature_service.packed.layout import HEADER, NO_TIME, RowLayout, arrow_type, times
+from feature_service.packed.layout import EARLIEST, HEADER, LATEST, NO_TIME, RowLayout, arrow_type, times
 from feature_service.packed.variable import CorruptRow
 
 KINDS = list(ValueType)
@@ -74,9 +74,9 @@ def tables(
         ]
         for kind in kinds
     ]
-    moments = st.lists(_I64, min_size=count, max_size=count)
+    moments = st.lists(st.integers(EARLIEST, LATEST), min_size=count, max_size=count)
     event = np.array(draw(moments), np.int64)
-    created = draw(st.none() | moments)
+    created = draw(st.none() | st.lists(_I64, min_size=count, max_size=count))
     return layout, values, event, None if created is None else np.array(created, np.int64)
 
 
