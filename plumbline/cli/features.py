@@ -200,10 +200,12 @@ def materialize(
         for progress in client.materialize(views or (), start=begin, end=until, operation_id=operation_id):
             if not progress.view_finished:
                 continue
-            finished.append({"view": progress.view, "rows_written": progress.rows_written})
+            found = {"view": progress.view, "rows_written": progress.rows_written}
+            finished.append(found | {"rows_resumed": progress.rows_resumed})
             if not json:
                 done = f"{progress.views_done}/{progress.views_total}"
-                console.print(f"  {progress.view:<26} {progress.rows_written:>9,} rows  ({done})")
+                before = f", {progress.rows_resumed:,} of them before" if progress.rows_resumed else ""
+                console.print(f"  {progress.view:<26} {progress.rows_written:>9,} rows  ({done}){before}")
         if json:
             print_json(finished)
 

@@ -32,7 +32,12 @@ class Materializer(pb_grpc.FeatureRetrievalServiceServicer):
         for done, view in enumerate(views, 1):
             yield pb.MaterializeResponse(view=view, rows_written=1_000, views_total=len(views))
             yield pb.MaterializeResponse(
-                view=view, rows_written=2_500, view_finished=True, views_done=done, views_total=len(views)
+                view=view,
+                rows_written=2_500,
+                rows_resumed=1_500 if request.operation_id == "again" else 0,
+                view_finished=True,
+                views_done=done,
+                views_total=len(views),
             )
 
 
@@ -58,7 +63,13 @@ def test_each_view_is_told_once_when_it_is_done() -> None:
 def test_views_can_be_named_and_programs_get_json() -> None:
     done = CliRunner().invoke(app, ["features", "materialize", "planes", "--json"])
     assert done.exit_code == 0
-    assert json.loads(done.output) == [{"view": "planes", "rows_written": 2500}]
+    assert json.loads(done.output) == [{"view": "planes", "rows_written": 2500, "rows_resumed": 0}]
+
+
+@pytest.mark.usefixtures("address")
+def test_a_run_that_was_interrupted_goes_on_by_its_id() -> None:
+    done = CliRunner().invoke(app, ["features", "materialize", "planes", "--operation-id", "again"])
+    assert done.output.split() == ["planes", "2,500", "rows", "(1/1),", "1,500", "of", "them", "before"]
 
 
 @pytest.mark.usefixtures("address")
