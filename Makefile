@@ -45,10 +45,12 @@ train: setup ## run the trainer on the flights example against the running stack
 
 ## Checks
 .PHONY: test test-spark check format lint types imports protos protos-check lock lock-spark bench-lock
-test: check ## every check and every test
+test: check ## every check and every test; those of Spark where there is Java
 	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
+	@if why=$$(sh deploy/local/java.sh); then $(MAKE) -s test-spark; else echo "tests/spark skipped: $$why"; fi
 
-test-spark: setup ## the Spark suite alone, in an environment of its own (needs Java 17; `make test` runs it too)
+test-spark: setup ## the tests of Spark alone, in an environment of their own (needs Java 17)
+	@why=$$(sh deploy/local/java.sh) || { echo "tests/spark: $$why" >&2; exit 1; }
 	@python=$$(sh deploy/local/spark_env.sh) && TZ=UTC $$python -m pytest -q tests/spark
 
 check: setup lint types imports protos-check ## format, lint, types, import rules, contracts

@@ -147,9 +147,16 @@ def prepared(session: SparkSession, view: FeatureView, features: Sequence[Field]
     rows = rows.select(*selected).where(named(key).isNotNull() & named(EVENT).isNotNull())
     times = [EVENT, CREATED] if source.created_column else [EVENT]
     first = [*(["pl_dated"] if source.created_column else []), _PART, *(f"t{i}" for i in range(len(order)))]
-    newest = Window.partitionBy(key, *times).orderBy(*(named(name).desc_nulls_last() for name in first))
+    newest = Window.partitionBy(key, *times).orderBy(*(_rank(rows, name).desc_nulls_last() for name in first))
     chosen = rows.withColumn("pl_rank", f.row_number().over(newest)).where("pl_rank = 1")
     return chosen.select(key, *times, *(f"f{i}" for i in range(len(features))))
+
+
+def _rank(rows: DataFrame, name: str) -> Column:
+    """What puts the values of a column in DuckDB's order, where the nulls in lists are greatest."""
+    if isinstance(rows.schema[name].dataType, t.ArrayType):
+        return f.transform(named(name), lambda item: f.struct(item.isNull(), item))
+    return named(name)
 
 
 def whole_seconds(view: FeatureView) -> timedelta | None:

@@ -59,6 +59,14 @@ levels = FeatureView(
     ),
 )
 """
+#: Rows that agree in everything but their lists.
+_TIED = """
+
+tied = FeatureView(
+    name="tied", entities=[small], ttl=timedelta(0), schema=[Field(name="list", dtype=Array(Int64))],
+    source=source("tied", created=False),
+)
+"""
 _MORE = """
 
 def table(name, created="created"):
@@ -190,11 +198,19 @@ CROWD = 30_000
 
 def write_spark_repo(folder: Path, redis_address: str) -> Path:
     """Writes the repository and its data; returns the folder."""
-    definitions = _IMPORTS + DEFINITIONS + _ONLINE + _MORE
+    definitions = _IMPORTS + DEFINITIONS + _TIED + _ONLINE + _MORE
     write_repo(folder, _REDIS.format(address=redis_address), definitions, _SPARK)
     for path, table in _tables():
         _write(folder / "data" / path, table)
+    _write(folder / "data" / "tied.parquet", _tied_table())
     (folder / "data" / "nothing").mkdir()
+    return folder
+
+
+def write_local_repo(folder: Path) -> Path:
+    """Writes the small repository with the joins of one machine; returns the folder."""
+    write_repo(folder, definitions=DEFINITIONS + _TIED)
+    _write(folder / "data" / "tied.parquet", _tied_table())
     return folder
 
 
@@ -246,6 +262,18 @@ def _tables() -> Iterator[tuple[str, pa.Table]]:
         part = rows_table([Row(key, 1, None, int(month))]).append_column("part", pa.array([key]))
         yield f"tree [1]/month={month}/data.parquet", part
     yield "crowd.parquet", rows_table([Row("crowd", i, i, i) for i in range(CROWD)])
+
+
+def _tied_table() -> pa.Table:
+    lists = [[[1, 2], [1, None]], [[3], [3, 0]], [[None], [7]]]
+    ids = [number for number, found in enumerate(lists) for _ in found]
+    return pa.table(
+        {
+            "small_id": pa.array(ids, pa.int32()),
+            "event_timestamp": [ago(1)] * len(ids),
+            "list": pa.array([item for found in lists for item in found], pa.list_(pa.int64())),
+        }
+    )
 
 
 def _write(target: Path, table: pa.Table) -> None:

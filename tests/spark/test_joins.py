@@ -16,9 +16,9 @@ from feature_service.feast_adapters.apply import apply
 from plumbline.features.client import FeatureClient
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from tests.integration.feature_service.conftest import settings_for
-from tests.integration.feature_service.repo import ago, write_repo
+from tests.integration.feature_service.repo import ago
 from tests.spark.conftest import OnSpark
-from tests.spark.repo import LEGS, START, Case, drawn_cases, moments, undated_cases
+from tests.spark.repo import LEGS, START, Case, drawn_cases, moments, undated_cases, write_local_repo
 from tests.support import running_server
 from tests.unit.feature_service.oracle import answer
 
@@ -146,14 +146,15 @@ def test_no_rows_in_no_rows_out(on_spark: OnSpark) -> None:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureClient]:
     """The same small repository, joined on this machine."""
-    repo = write_repo(tmp_path_factory.mktemp("here"))
+    repo = write_local_repo(tmp_path_factory.mktemp("here"))
     apply(repo)
     with running_server(settings_for(repo), build) as address, FeatureClient(address) as client:
         yield client
 
 
 def test_both_engines_give_the_same(on_spark: OnSpark, here: FeatureClient) -> None:
-    """Every type, several keys, no keys, renamed keys, full names; the row pushed last among equals."""
+    """Every type, several keys, no keys, renamed keys, full names; of equals the row pushed last, and the
+    one with the greatest list."""
     moment = ago(0.5)
     for client, n in ((client, n) for client in (here, on_spark.client) for n in (1, 2, 1)):
         row = {"driver_id": [2], "event_timestamp": [moment], "created": [moment], "n": [n]}
@@ -170,7 +171,7 @@ def test_both_engines_give_the_same(on_spark: OnSpark, here: FeatureClient) -> N
             "when": pa.array([datetime(2024, 3, 10, 7, i % 60) for i in range(count)]),
         }
     )
-    for features in (["trips:*", "pair:visits", "world:fuel", "kinds:*"], "route"):
+    for features in (["trips:*", "pair:visits", "world:fuel", "kinds:*", "tied:list"], "route"):
         local = here.get_historical_features(features, rows, full_feature_names=True).read_all()
         found, summary = on_spark.join(features, rows, full_names=True)
         assert found.column_names == local.column_names

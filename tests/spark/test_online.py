@@ -10,7 +10,7 @@ import pytest
 from feast import FeatureStore
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 
-from feature_service.feast_apply import apply
+from feature_service.feast_adapters.apply import apply
 from plumbline.features.errors import SourceUnreadable
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from tests.integration.feature_service.repo import NOW, ago

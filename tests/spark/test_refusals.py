@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_service.feast_repo import load_config
+from feature_service.feast_adapters.repo import load_config
 from feature_service.stores.spark_session import FeastSpark, spark_uri
 from plumbline.errors import PlumblineError
 from plumbline.features.errors import (
