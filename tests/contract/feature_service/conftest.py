@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Before Feast, which would point it to files of its own.
-import prometheus_client  # noqa: F401
 import pytest
 
 from feature_service.domain import FeatureView

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-
-# Before Feast, which would point it to files of its own.
-import prometheus_client  # noqa: F401
 import pytest
 
 from feature_service.app import build

@@ -6,8 +6,6 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-# Before Feast, which would point it to files of its own.
-import prometheus_client  # noqa: F401
 import pytest
 
 from feature_service.feast_adapters import registry_file

@@ -7,8 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-# Before Feast, which would point it to files of its own.
-import prometheus_client  # noqa: F401
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest

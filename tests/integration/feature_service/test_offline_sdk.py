@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-# Before Feast, which would point it to files of its own.
-import prometheus_client  # noqa: F401
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-# Before Feast, which would point it to files of its own.
-import prometheus_client  # noqa: F401
 import pyarrow as pa
 import pytest
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL

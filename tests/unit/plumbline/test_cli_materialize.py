@@ -69,7 +69,8 @@ def test_views_can_be_named_and_programs_get_json() -> None:
 @pytest.mark.usefixtures("address")
 def test_a_run_that_was_interrupted_goes_on_by_its_id() -> None:
     done = CliRunner().invoke(app, ["features", "materialize", "planes", "--operation-id", "again"])
-    assert done.output.split() == ["planes", "2,500", "rows", "(1/1),", "1,500", "of", "them", "before"]
+    first = " ".join(done.output.splitlines()[0].split())
+    assert first == "planes 2,500 rows (1/2), 1,500 of them before"
 
 
 @pytest.mark.usefixtures("address")
