@@ -113,7 +113,7 @@ class PackedStore(OnlineStore):
                 for field in stored.layout.fields
             ],
             np.array([_micros(event) for _, _, event, _ in data], np.int64),
-            np.array([NO_TIME if known is None else _micros(known) for _, _, _, known in data], np.int64),
+            np.array([_created_micros(known) for _, _, _, known in data], np.int64),
         )
         rows.put(stored.prefix, list(zip(keys, packed, strict=True)), stored.ttl_micros)
         if progress:
@@ -371,6 +371,11 @@ def _key(config: RepoConfig, entity_key: EntityKey) -> bytes:
 
 def _micros(moment: datetime) -> int:
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+
+
+def _created_micros(moment: datetime | None) -> int:
+    """Feast's engines give pandas' NaT, which equals nothing, for a null."""
+    return NO_TIME if moment is None or moment != moment else _micros(moment)
 
 
 def _column(values: Sequence[FeastValue | None], field: Field, view: str) -> pa.Array:

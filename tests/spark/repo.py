@@ -222,13 +222,14 @@ def write_embedded_repo(folder: Path) -> Path:
 
 
 def levels_table() -> pa.Table:
-    """Rows of `levels`: a and b with a newer row each, b's of nulls; c's are older than the ttl."""
+    """Rows of `levels`: a and b with a newer row each, b's of nulls; c's are older than the ttl. Not each has
+    a created time."""
     events = pa.array([ago(1), ago(0.5), ago(1), ago(0.5), ago(5)], pa.timestamp("us", "UTC"))
     return pa.table(
         {
             "key": ["a", "a", "b", "b", "c"],
             "event": events,
-            "created": events,
+            "created": pa.array([ago(1), ago(0.5), ago(1), None, None], pa.timestamp("us", "UTC")),
             "level": pa.array([1, 2, 3, None, 5], pa.int64()),
             "note": ["one", "two", "three", None, "five"],
         }

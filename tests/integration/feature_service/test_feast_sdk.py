@@ -130,6 +130,28 @@ def test_what_the_service_takes_the_sdk_reads(shared: Shared) -> None:
     assert sdk(shared.store, Question(("trips:n",), {"driver_id": [501]}))["n"].values == [6]
 
 
+@pytest.mark.parametrize("shared", ["lmdb", "redis"], indirect=True)
+def test_nulls_in_what_the_sdk_writes(shared: Shared) -> None:
+    """Feast hands over a null created time as pandas' NaT, and a null key as it is."""
+    moment = ago(0.05)
+    rows = pd.DataFrame(
+        {
+            "driver_id": [61, 62],
+            "event_timestamp": [moment, moment],
+            "created": [pd.NaT, moment],
+            "n": [7, 8],
+            "rate": [0.5, 0.5],
+            "tag": ["x", "y"],
+        }
+    )
+    shared.store.write_to_online_store("trips", rows)
+    found = shared.server.client.get_online_features(["trips:n"], {"driver_id": [61, 62]})
+    assert found.values["n"].to_pylist() == [7, 8]
+    keyless = rows.assign(driver_id=pd.array([None, 63], "Int64"))
+    with pytest.raises(ValueError, match="view trips: a join key is null"):
+        shared.store.write_to_online_store("trips", keyless)
+
+
 def test_training_rows_are_the_same_from_the_sdk_and_the_service(shared: Shared) -> None:
     rows = pa.table(
         {
