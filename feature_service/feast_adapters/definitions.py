@@ -96,8 +96,12 @@ def feature_view(found: FeastView | LabelView, project: str, repo: Path) -> Feat
 
 
 def on_demand_view(found: OnDemandFeatureView, project: str, views: Mapping[str, FeatureView]) -> FeatureView:
-    """An on-demand view with its digest. Its join keys are those of the views it reads."""
-    inputs = tuple(projection(item) for item in found.source_feature_view_projections.values())
+    """An on-demand view with its digest. Its join keys are those of the views it reads.
+
+    Sources are in the order of their names: Feast keeps them in a protobuf map, which has none, and the
+    digest must be the same whoever reads the registry.
+    """
+    inputs = tuple(projection(item) for _, item in sorted(found.source_feature_view_projections.items()))
     keys = {
         item.entity_column(key.name): replace(key, name=item.entity_column(key.name))
         for item in inputs
@@ -105,7 +109,7 @@ def on_demand_view(found: OnDemandFeatureView, project: str, views: Mapping[str,
     }
     request = {
         column.name: _field(column)
-        for source in found.source_request_sources.values()
+        for _, source in sorted(found.source_request_sources.items())
         for column in source.schema
     }
     transformation = found.feature_transformation

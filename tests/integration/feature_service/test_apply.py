@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from feature_service.feast_adapters import registry_file
 from feature_service.feast_adapters.apply import Change, apply
+from feature_service.feast_adapters.definitions import on_demand_view
 from feature_service.feast_adapters.registry_file import BrokenRegistryError
 from feature_service.feast_adapters.repo import FeastRepo, load_config
 from servicekit.server import StartupError
@@ -25,6 +27,19 @@ def test_apply_tells_what_it_did_and_does_nothing_twice(tmp_path: Path) -> None:
     assert apply(repo) == []
     (repo / "definitions.py").write_text(DEFINITIONS.replace('description="Trips"', 'description="Rides"'))
     assert Change("changed", "feature view", "trips") in apply(repo)
+
+
+def test_the_order_of_an_on_demand_views_sources_says_nothing(tmp_path: Path) -> None:
+    """They are a protobuf map, whose order changes from one reading to the next."""
+    repo = write_repo(tmp_path)
+    apply(repo)
+    views = FeastRepo(load_config(repo)).load().views
+    handle: Any = views["gap"].handle
+    projections = handle.source_feature_view_projections
+    assert len(projections) == 2
+    handle.source_feature_view_projections = dict(reversed(projections.items()))
+    again = on_demand_view(handle, "tiny", views)
+    assert (again.inputs, again.digest) == (views["gap"].inputs, views["gap"].digest)
 
 
 def test_removed_definitions_are_removed(tmp_path: Path) -> None:
