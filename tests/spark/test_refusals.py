@@ -31,7 +31,6 @@ ROWS = pa.table({"key": ["z"], "event_timestamp": pa.array([START], pa.timestamp
 @pytest.mark.parametrize(
     ("view", "said"),
     [
-        ("of_half_seconds", "joins by whole seconds, and the view's ttl is 1.5 s"),
         ("of_ns", "no nanoseconds: write the file with microseconds"),
         ("of_fractions", "column value holds fractions, declared INT64"),
         ("of_texts", "column value is string, declared INT64"),
@@ -64,11 +63,6 @@ def times(*values: datetime | None, unit: str = "us") -> pa.Array:
             ROWS.set_column(1, "event_timestamp", pa.array([1], pa.timestamp("ns"))),
             MalformedEntityRows,
             "nanoseconds",
-        ),
-        (
-            ROWS.set_column(1, "event_timestamp", times(datetime(1, 1, 1, tzinfo=UTC))),
-            MalformedEntityRows,
-            "less than a ttl after year 1",
         ),
         (ROWS.set_column(0, "key", pa.array([1.5])), TypeMismatch, "declared STRING"),
     ],
