@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -127,18 +126,6 @@ def test_settings_that_give_other_answers(tmp_path: Path, setting: str) -> None:
     config = load_config(offline(tmp_path, setting))
     with pytest.raises(StartupError, match="joins are exact with"):
         FeastSpark(config)
-
-
-def test_a_process_in_another_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = load_config(offline(tmp_path, 'spark.ui.enabled: "false"'))
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
-    try:
-        with pytest.raises(StartupError, match="needs a process in UTC"):
-            FeastSpark(config)
-    finally:
-        monkeypatch.undo()
-        time.tzset()
 
 
 def test_no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
