@@ -51,7 +51,7 @@ test: check ## every check and every test; those of Spark where there is Java
 
 test-spark: setup ## the tests of Spark alone, in an environment of their own (needs Java 17)
 	@why=$$(sh deploy/local/java.sh) || { echo "tests/spark: $$why" >&2; exit 1; }
-	@python=$$(sh deploy/local/spark_env.sh) && TZ=UTC $$python -m pytest -q tests/spark
+	@python=$$(sh deploy/local/spark_env.sh) && TZ=America/New_York $$python -m pytest -q tests/spark
 
 check: setup lint types imports protos-check ## format, lint, types, import rules, contracts
 

@@ -175,7 +175,7 @@ def _spark(repo: FeastRepo) -> HistoricalEngine | None:
         return None
     # Its libraries are hundreds of megabytes, and only there where the extra is installed.
     module = importlib.import_module("feature_service.stores.spark_join")
-    found: HistoricalEngine = module.SparkHistory(repo.config, repo.registry)
+    found: HistoricalEngine = module.SparkHistory(repo.config)
     return found
 
 

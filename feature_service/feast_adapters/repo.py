@@ -19,7 +19,6 @@ from feast import FeatureView as FeastView
 from feast.data_source import PushSource
 from feast.errors import FeastModuleImportError
 from feast.feature_view import DUMMY_ENTITY_NAME
-from feast.infra.registry.base_registry import BaseRegistry
 from feast.labeling.label_view import LabelView
 from feast.repo_config import FeastConfigError, RepoConfig, load_repo_config
 
@@ -84,11 +83,6 @@ class FeastRepo:
         if registry is not None:
             registry.parent.mkdir(parents=True, exist_ok=True)
         self._store = FeatureStore(repo_path=str(self.folder), config=config)
-
-    @property
-    def registry(self) -> BaseRegistry:
-        """Feast's registry, for Feast's own code."""
-        return self._store.registry
 
     def changed(self) -> bool:
         """Whether the registry may differ from what `load` saw last; always for one that is no local file.

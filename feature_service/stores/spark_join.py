@@ -1,8 +1,9 @@
-"""Point-in-time joins through Feast's Spark store: for data that one machine does not hold.
+"""Point-in-time joins of a repository with Feast's Spark store: for data that one machine does not hold.
 
-The rows of the views are prepared (`spark_sources`), Feast's SparkOfflineStore joins them with
-`filter_by_created_timestamp` as the request says, and the executors write the result as Parquet: exactly
-the entity rows, in their order, with the features added. Nothing but counts passes through this process.
+Feast's settings, session and sources are used as they are; the join is ours (`spark_asof`), since Feast's is
+not exact there and pairs each entity row with each feature row of its key. The executors write the result
+as Parquet: exactly the entity rows, in their order, with the features added. Nothing but counts passes
+through this process, except entity rows that a caller streams.
 
 Order: entity rows of Parquet are numbered by (file, row in the file), streamed ones as they came. The part
 files of the result, sorted by name, hold the rows in that order.
@@ -13,26 +14,20 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Generator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
 
-from feast import Entity, FeatureView, Field, ValueType
-from feast.infra.offline_stores.contrib.spark_offline_store.spark import SparkOfflineStore, SparkRetrievalJob
-from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
-from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
-from feast.types import String
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 
-from feature_service.domain import KnownAt, ViewRead
-from feature_service.history.entity_rows import bad_field, malformed
+from feature_service.history.entity_rows import bad_field
 from feature_service.history.join import JoinedFeature, JoinRequest, Progress, Step, Summary
 from feature_service.planning import output_names
 from feature_service.stores.remote import shown
+from feature_service.stores.spark_asof import latest
 from feature_service.stores.spark_entities import (
     FILE,
     ROW,
@@ -43,23 +38,25 @@ from feature_service.stores.spark_entities import (
     streamed_rows,
 )
 from feature_service.stores.spark_session import FeastSpark, as_named, said, spark_uri
-from feature_service.stores.spark_sources import CREATED, EVENT, named, prepared, spark_type, whole_seconds
+from feature_service.stores.spark_sources import feature_rows, named, spark_type
 from plumbline.errors import Cancelled, Internal
 from plumbline.features.errors import SourceUnreadable
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _PROGRESS_SECONDS = 1.0
 
 
 class SparkHistory:
     """Historical reads of a repository whose offline store is Feast's Spark store."""
 
-    def __init__(self, config: RepoConfig, registry: BaseRegistry) -> None:
+    def __init__(self, config: RepoConfig) -> None:
         """Starts Spark. Raises StartupError."""
-        self._spark, self._registry = FeastSpark(config), registry
+        self._spark = FeastSpark(config)
 
     def join(self, request: JoinRequest) -> SparkJoin:
         """One join. Raises InvalidField for what this store cannot do."""
-        return SparkJoin(self._spark, self._registry, request)
+        return SparkJoin(self._spark, request)
 
     def close(self) -> None:
         """Ends the Spark application."""
@@ -69,7 +66,7 @@ class SparkHistory:
 class SparkJoin:
     """One historical read on Spark. See history.HistoricalRun."""
 
-    def __init__(self, spark: FeastSpark, registry: BaseRegistry, request: JoinRequest) -> None:
+    def __init__(self, spark: FeastSpark, request: JoinRequest) -> None:
         """Raises InvalidField for what this store cannot do."""
         if not request.result_uri:
             raise bad_field(
@@ -86,7 +83,7 @@ class SparkJoin:
             )
         self._target = place("result_uri", request.result_uri)
         self._rows = place("entity_rows_uri", request.entity_rows_uri) if request.entity_rows_uri else ""
-        self._spark, self._registry, self._request = spark, registry, request
+        self._spark, self._request = spark, request
         self._group = f"plumbline-{uuid.uuid4()}"
         self._title = f"features for {shown(request.result_uri)}"
         self._interrupted = False
@@ -115,9 +112,8 @@ class SparkJoin:
         names = output_names(self._request.plan, full=self._request.full_names, taken=originals)
         found = entities(rows, self._request.plan, event)
         count, bounds = measured(found, event)
-        self._refuse_first_days(bounds)
         yield Progress("receiving", count, count)
-        result = self._joined(session, found, count)
+        result = self._joined(session, found, bounds)
         columns = [f.col(f"c{i}").alias(name) for i, name in enumerate(originals)]
         columns += [column.alias(name) for column, name in zip(self._features(), names, strict=True)]
         yield from self._write(result.orderBy(FILE, ROW).select(*columns), count)
@@ -135,57 +131,25 @@ class SparkJoin:
         if there:
             raise bad_field("result_uri", f"{uri} exists already")
 
-    def _refuse_first_days(self, bounds: tuple[datetime, datetime] | None) -> None:
-        """Feast's join reckons with the day before the first time, and with that time less the ttl."""
-        spans = [read.view.ttl for read in self._request.plan.reads if read.view.ttl]
-        try:
-            _ = bounds and bounds[0] - max([timedelta(days=1), *spans])
-        except OverflowError as error:
-            event = self._request.event_column
-            raise malformed(f"column {event!r} holds times less than a ttl after year 1", event) from error
-
-    def _joined(self, session: SparkSession, rows: DataFrame, count: int) -> DataFrame:
+    def _joined(
+        self, session: SparkSession, rows: DataFrame, bounds: tuple[datetime, datetime] | None
+    ) -> DataFrame:
         """The entities with a column for each feature of each read."""
-        plan = self._request.plan
-        with self._spark.planning(session):
-            views = [self._feast_view(session, i, read) for i, read in enumerate(plan.reads)]
-            if not count:  # Feast asks for the first and last time of the rows
-                nulls = [
-                    f.lit(None).cast(spark_type(item.type)).alias(_column(i, j))
-                    for i, read in enumerate(plan.reads)
-                    for j, item in enumerate(read.features)
-                ]
-                return rows.select("*", *nulls)
-            job = SparkOfflineStore.get_historical_features(
-                config=self._spark.config,
-                feature_views=views,
-                feature_refs=[f"{view.name}:{item.name}" for view in views for item in view.features],
-                entity_df=rows,
-                registry=self._registry,
-                project=self._spark.config.project,
-                full_feature_names=True,
-                filter_by_created_timestamp=self._request.known_at is KnownAt.CREATED_BY_THEN,
-            )
-            return cast("SparkRetrievalJob", job).to_spark_df()
-
-    def _feast_view(self, session: SparkSession, index: int, read: ViewRead) -> FeatureView:
-        """The prepared rows of a view, as a view of their own for Feast."""
-        key, name = key_of(index), f"pl_v{index}"
-        table = f"{name}_{uuid.uuid4().hex}"
-        rows = prepared(session, read.view, read.features, key)
-        rows.createOrReplaceTempView(table)
-        return FeatureView(
-            name=name,
-            entities=[Entity(name=key, join_keys=[key], value_type=ValueType.STRING)],
-            ttl=whole_seconds(read.view),
-            # The join looks at names only; types are those of the rows.
-            schema=[Field(name=column, dtype=String) for column in (key, *_numbered(read))],
-            source=SparkSource(
-                table=table,
-                timestamp_field=EVENT,
-                created_timestamp_column=CREATED if CREATED in rows.columns else None,
-            ),
-        )
+        for index, read in enumerate(self._request.plan.reads):
+            names = [_column(index, item) for item in range(len(read.features))]
+            if bounds is None:
+                kinds = [spark_type(item.type) for item in read.features]
+                nulls = [f.lit(None).cast(kind) for kind in kinds]
+                rows = rows.select("*", *(null.alias(name) for name, null in zip(names, nulls, strict=True)))
+                continue
+            low, high = ((moment - _EPOCH) // _MICROSECOND for moment in bounds)
+            with self._spark.planning(session):
+                answers, fields = feature_rows(
+                    session, read.view, read.features, self._request.known_at, (low, high)
+                )
+            ttl = None if read.view.ttl is None else read.view.ttl // _MICROSECOND
+            rows = latest(rows, answers, key_of(index), dict(zip(names, fields, strict=True)), ttl)
+        return rows
 
     def _features(self) -> list[Column]:
         """The columns of `_joined` behind the outputs of the plan, in their order."""
@@ -265,10 +229,6 @@ def place(field: str, uri: str) -> str:
         raise bad_field(field, str(error)) from error
 
 
-def _numbered(read: ViewRead) -> list[str]:
-    return [f"f{i}" for i in range(len(read.features))]
-
-
 def _column(read: int, feature: int) -> str:
-    """How Feast names a feature of `_feast_view`."""
-    return f"pl_v{read}__f{feature}"
+    """The column of a feature of a read."""
+    return f"pl_v{read}_{feature}"

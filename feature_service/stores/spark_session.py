@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,7 +30,7 @@ _PATTERNS = re.compile(r"[\\{}\[\]*?]")
 
 #: Every other value of these gives other answers, or none where there should be an error.
 _REQUIRED = {
-    # Feast's SQL writes times without a zone.
+    # Times without a zone are UTC, here as everywhere.
     "spark.sql.session.timeZone": "UTC",
     # A cast that does not fit is an error instead of a null.
     "spark.sql.ansi.enabled": "true",
@@ -63,13 +62,6 @@ class FeastSpark:
                     f"feature_store.yaml: offline_store.spark_conf sets {name} to {given[name]!r}; joins are "
                     f"exact with {value} only. Remove it."
                 )
-        if time.timezone or time.daylight:
-            # Spark hands the bounds of the entity rows to Feast in the process's zone, and Feast takes them
-            # for UTC: rows at the ends of the range would be missing.
-            raise StartupError(
-                f"offline_store: spark needs a process in UTC, this one is in {time.tzname[0]}: Feast's "
-                "Spark store takes the process's time for UTC and would lose rows. Start it with TZ=UTC."
-            )
         if not _has_java():
             raise StartupError(
                 "offline_store: spark needs Java 17 or newer; none was found. Install it (Debian: apt-get "

@@ -1,11 +1,4 @@
-"""Feature rows on Spark, made ready for Feast's join there.
-
-Feast's Spark join is exact only on rows it can tell apart: its SQL returns an entity row once for each
-feature row that agrees in keys, event time and created time, drops rows without a created time, and joins
-keys by their texts put one after the other, so that (1, 23) and (12, 3) meet. What is prepared here has one
-row for each (key, event time, created time), a created time in every row, and one key column of text in
-which different keys are different texts. Which row stays is decided as in `feature_service.stores.asof_sql`.
-"""
+"""Feature rows on Spark: where they lie, their types, their keys, and which of two counts more."""
 
 from __future__ import annotations
 
@@ -16,20 +9,19 @@ from feast import FileSource
 from feast.errors import DataSourceNotFoundException
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from feature_service.domain import FeatureView, Field, Source, ValueType
+from feature_service.domain import FeatureView, Field, KnownAt, Source, ValueType
 from feature_service.stores import parquet
 from feature_service.stores.parts import PART_NAME
 from feature_service.stores.spark_session import as_named, said, spark_uri
 from plumbline.features.errors import SourceUnreadable
 
-EVENT, CREATED = "pl_event", "pl_created"
-#: Before every time that a row can have: the created time of rows without one.
-_ALWAYS = "0001-01-01 00:00:00"
-_PART = "pl_part"
+KEY, AT, ANSWER, EVENT = "pl_key", "pl_at", "pl_answer", "pl_event"
+_CREATED, _PART = "pl_created", "pl_part"
+_MICROSECOND = timedelta(microseconds=1)
 _TIME = ValueType.TIMESTAMP
 _SPARK_TYPES: dict[ValueType, t.DataType] = {
     ValueType.DOUBLE: t.DoubleType(),
@@ -104,9 +96,17 @@ def typed(value: Column, actual: t.DataType, wanted: ValueType, column: str) -> 
     return refused
 
 
-def prepared(session: SparkSession, view: FeatureView, features: Sequence[Field], key: str) -> DataFrame:
-    """The view's rows with the columns `key`, EVENT, CREATED (where the source has one) and f0, f1, ….
+def feature_rows(
+    session: SparkSession,
+    view: FeatureView,
+    features: Sequence[Field],
+    known_at: KnownAt,
+    bounds: tuple[int, int],
+) -> tuple[DataFrame, tuple[str, ...]]:
+    """The view's rows that can matter as KEY, AT (the moment a row counts from) and ANSWER, a struct that is
+    the greater, the more a row counts; and the fields of ANSWER that hold the features. EVENT is one, too.
 
+    bounds: least and greatest time of the entity rows. All times are microseconds since 1970, UTC.
     Raises SourceUnreadable.
     """
     source = view.source
@@ -130,42 +130,39 @@ def prepared(session: SparkSession, view: FeatureView, features: Sequence[Field]
             raise unreadable(view, f"column {name} of {source.location} is {found}, not a timestamp")
         return named(name).cast("timestamp")
 
-    order = [item for item in view.features if item.type is not ValueType.UNSPECIFIED]
-    selected = [
-        key_text([(column(item), item.type) for item in view.join_keys]).alias(key),
-        moment(source.timestamp_column).alias(EVENT),
-        *(column(item).alias(f"f{i}") for i, item in enumerate(features)),
-        *(column(item).alias(f"t{i}") for i, item in enumerate(order)),
+    ranked = [item for item in view.features if item.type is not ValueType.UNSPECIFIED]
+    event = moment(source.timestamp_column)
+    created = moment(source.created_column) if source.created_column else f.lit(None).cast("timestamp")
+    low, high = bounds
+    wanted = event <= f.timestamp_micros(f.lit(high))
+    if view.ttl is not None:
+        wanted &= event >= f.timestamp_micros(f.lit(low - view.ttl // _MICROSECOND))
+    chosen = rows.where(wanted).select(
+        key_text([(column(item), item.type) for item in view.join_keys]).alias(KEY),
+        f.unix_micros(event).alias(EVENT),
+        f.unix_micros(created).alias(_CREATED),
         f.regexp_extract(f.input_file_name(), "/" + PART_NAME, 1).alias(_PART),
-    ]
-    if source.created_column:
-        known = moment(source.created_column)
-        selected += [
-            f.coalesce(known, f.lit(_ALWAYS).cast("timestamp")).alias(CREATED),
-            known.isNotNull().alias("pl_dated"),
-        ]
-    rows = rows.select(*selected).where(named(key).isNotNull() & named(EVENT).isNotNull())
-    times = [EVENT, CREATED] if source.created_column else [EVENT]
-    first = [*(["pl_dated"] if source.created_column else []), _PART, *(f"t{i}" for i in range(len(order)))]
-    newest = Window.partitionBy(key, *times).orderBy(*(_rank(rows, name).desc_nulls_last() for name in first))
-    chosen = rows.withColumn("pl_rank", f.row_number().over(newest)).where("pl_rank = 1")
-    return chosen.select(key, *times, *(f"f{i}" for i in range(len(features))))
+        *(column(item).alias(f"f{i}") for i, item in enumerate(features)),
+        *(_rank(column(item), item).alias(f"t{i}") for i, item in enumerate(ranked)),
+    )
+    chosen = chosen.where(named(KEY).isNotNull())
+    at = f.greatest(EVENT, _CREATED) if known_at is KnownAt.CREATED_BY_THEN else named(EVENT)
+    order = [EVENT, _CREATED, _PART]
+    asked = {item.name for item in features}
+    if asked.issuperset(item.name for item in ranked) or _tied(chosen, [KEY, *order]):
+        order += [f"t{i}" for i in range(len(ranked))]
+    values = tuple(f"f{i}" for i in range(len(features)))
+    return chosen.select(KEY, at.alias(AT), f.struct(*order, *values).alias(ANSWER)), values
 
 
-def _rank(rows: DataFrame, name: str) -> Column:
-    """What puts the values of a column in DuckDB's order, where the nulls in lists are greatest."""
-    if isinstance(rows.schema[name].dataType, t.ArrayType):
-        return f.transform(named(name), lambda item: f.struct(item.isNull(), item))
-    return named(name)
+def _rank(value: Column, item: Field) -> Column:
+    """What puts values in DuckDB's order, where the nulls in lists are greatest."""
+    return f.transform(value, lambda x: f.struct(x.isNull(), x)) if item.type.is_list else value
 
 
-def whole_seconds(view: FeatureView) -> timedelta | None:
-    """The ttl, which Feast's Spark join cuts to seconds. Raises SourceUnreadable if that changes it."""
-    if view.ttl is not None and view.ttl % timedelta(seconds=1):
-        raise unreadable(
-            view, f"Spark joins by whole seconds, and the view's ttl is {view.ttl.total_seconds()} s"
-        )
-    return view.ttl
+def _tied(rows: DataFrame, columns: Sequence[str]) -> bool:
+    """Whether rows agree in some columns; the others need not be read to tell."""
+    return not rows.groupBy(*columns).count().where("count > 1").isEmpty()
 
 
 def unreadable(view: FeatureView, why: str) -> SourceUnreadable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import uuid
@@ -33,7 +34,9 @@ collect_ignore_glob = [] if importlib.util.find_spec("pyspark") else ["test_*.py
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Feast calls its Spark support experimental, in every use of it."""
+    """Feast calls its Spark support experimental at every use, and sets a filter of its own on import."""
+    if not collect_ignore_glob:
+        importlib.import_module("feature_service.stores.spark_join")
     config.addinivalue_line(
         "filterwarnings", "ignore:The spark (data source API|offline store) is an experim"
     )

@@ -122,7 +122,10 @@ tree = FeatureView(
     ],
     source=FileSource(name="tree_rows", path="data/tree [1]", timestamp_field="event"),
 )
-crowd = drawn("crowd", 0, table("crowd"))
+crowd = drawn("crowd", 0, on_spark("crowd", query=(
+    "SELECT 'z' AS key, timestamp'2024-03-10 06:59:55' AS event, timestamp'2024-03-10 06:59:55' AS created, "
+    "id AS value FROM range(1000000000)"
+)))
 """
 
 
@@ -192,8 +195,6 @@ LEGS = [
         [("x1", 23, 0), ("x", 123, 1), ("x12", 3, 2), ("x1", 23, 4), ("x", 123, 4), ("x12", 3, 4)]
     )
 ]
-#: Feature rows of one key, as many as make a join with as many entity rows long enough to be cancelled.
-CROWD = 30_000
 
 
 def write_spark_repo(folder: Path, redis_address: str) -> Path:
@@ -262,7 +263,6 @@ def _tables() -> Iterator[tuple[str, pa.Table]]:
     for month, key in (("01", "z"), ("12", "y")):
         part = rows_table([Row(key, 1, None, int(month))]).append_column("part", pa.array([key]))
         yield f"tree [1]/month={month}/data.parquet", part
-    yield "crowd.parquet", rows_table([Row("crowd", i, i, i) for i in range(CROWD)])
 
 
 def _tied_table() -> pa.Table:

@@ -35,6 +35,9 @@ def test_rows_of_the_spark_engine_are_served_with_true_statuses(on_spark: OnSpar
     FeatureStore(str(on_spark.repo)).materialize(ago(10), NOW, feature_views=["levels"])
     found = client.get_online_features(["levels:level", "levels:note"], {"key": [*KEYS, "new", "old"]})
     assert found.values["level"].to_pylist() == [2, None, None, None, 70, 7]
+    assert found.event_times["levels"].to_pylist() == [
+        ago(0.5), ago(0.5), ago(5), None, ago(0.2), ago(1),
+    ]  # fmt: skip
     assert found.values["note"].to_pylist() == ["two", None, None, None, "pushed", "s"]
     assert found.status_names("level") == [
         "PRESENT",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,7 +30,6 @@ ROWS = pa.table({"key": ["z"], "event_timestamp": pa.array([START], pa.timestamp
 @pytest.mark.parametrize(
     ("view", "said"),
     [
-        ("of_half_seconds", "joins by whole seconds, and the view's ttl is 1.5 s"),
         ("of_ns", "no nanoseconds: write the file with microseconds"),
         ("of_fractions", "column value holds fractions, declared INT64"),
         ("of_texts", "column value is string, declared INT64"),
@@ -64,11 +62,6 @@ def times(*values: datetime | None, unit: str = "us") -> pa.Array:
             ROWS.set_column(1, "event_timestamp", pa.array([1], pa.timestamp("ns"))),
             MalformedEntityRows,
             "nanoseconds",
-        ),
-        (
-            ROWS.set_column(1, "event_timestamp", times(datetime(1, 1, 1, tzinfo=UTC))),
-            MalformedEntityRows,
-            "less than a ttl after year 1",
         ),
         (ROWS.set_column(0, "key", pa.array([1.5])), TypeMismatch, "declared STRING"),
     ],
@@ -133,18 +126,6 @@ def test_settings_that_give_other_answers(tmp_path: Path, setting: str) -> None:
     config = load_config(offline(tmp_path, setting))
     with pytest.raises(StartupError, match="joins are exact with"):
         FeastSpark(config)
-
-
-def test_a_process_in_another_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = load_config(offline(tmp_path, 'spark.ui.enabled: "false"'))
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
-    try:
-        with pytest.raises(StartupError, match="needs a process in UTC"):
-            FeastSpark(config)
-    finally:
-        monkeypatch.undo()
-        time.tzset()
 
 
 def test_no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

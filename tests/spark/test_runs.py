@@ -14,7 +14,7 @@ from plumbline.features.client import selection
 from plumbline.features.errors import InvalidField
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from tests.spark.conftest import OnSpark, parts
-from tests.spark.repo import CROWD, START
+from tests.spark.repo import START
 from tests.support import wait_until
 
 
@@ -33,16 +33,15 @@ def test_two_joins_at_once_do_not_meet(on_spark: OnSpark) -> None:
 
 
 def test_a_join_that_is_given_up_ends_and_leaves_nothing(on_spark: OnSpark) -> None:
-    """900 million pairs of rows would take long; meanwhile nobody else writes to the same place."""
+    """A billion feature rows would take long; meanwhile nobody else writes to the same place."""
     target = on_spark.results / uuid.uuid4().hex
     header = pb.HistoricalFeaturesHeader(selection=selection(["crowd:value"]), result_uri=str(target))
-    entities = pa.concat_tables([at(CROWD + second, "crowd") for second in range(CROWD)])
-    call = on_spark.stub.GetHistoricalFeatures(parts(header, entities), timeout=150)
+    call = on_spark.stub.GetHistoricalFeatures(parts(header, at(5, "z")), timeout=150)
     for reply in call:
         if reply.progress.phase == "joining":
             break
     with pytest.raises(InvalidField, match="is being written by another join"):
-        on_spark.join(["crowd:value"], at(5, "crowd"), result_uri=str(target))
+        on_spark.join(["of_ms:value"], at(5, "z"), result_uri=str(target))
     call.cancel()
     with pytest.raises(grpc.RpcError) as caught:
         next(call)
@@ -50,10 +49,10 @@ def test_a_join_that_is_given_up_ends_and_leaves_nothing(on_spark: OnSpark) -> N
 
     def free() -> bool:
         try:
-            on_spark.join(["crowd:value"], at(5, "crowd"), result_uri=str(target))
+            found, _ = on_spark.join(["of_ms:value"], at(5, "z"), result_uri=str(target))
         except InvalidField:
             return False
-        return True
+        return found["value"].to_pylist() == [50]
 
     # Its place is free again, and so are the executors.
     wait_until(free, timeout=60, what="the place of a cancelled join is free")
