@@ -42,6 +42,16 @@ def test_a_variable_that_is_not_set_is_named(tmp_path: Path, monkeypatch: pytest
     assert apply(repo)
 
 
+def test_spark_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+    """tests/spark, which has the extra, goes on from there."""
+    repo = write_repo(tmp_path, offline="  type: spark")
+    with (
+        pytest.raises(StartupError, match=r"install the extra: pip install 'plumbline\[spark\]'"),
+        running_server(settings_for(repo), build),
+    ):
+        pass
+
+
 def test_a_folder_that_cannot_be_made_is_named(server: Running, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
