@@ -133,7 +133,8 @@ class FeatureRetrievalServiceServicer(object):
     def GetHistoricalFeatures(self, request_iterator, context):
         """Joins to each entity row the values that were known at its time. The client sends a header, then
         the entity rows; the server answers with the same rows in the same order, with a column per
-        feature added, then a summary. Messages are at most 4 MiB in either direction.
+        feature added, then a summary. The Arrow bytes may be cut anywhere; keep a
+        message well below 1 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
