@@ -111,7 +111,7 @@ class OnlineReads:
         fills: Fills = {}
         if request.defaults:
             fills = default_values(hot.plan, names(), codec.table(request.defaults))
-        lookups = hot.prepared.lookups(columns, whole=packed.rows.local)
+        lookups = hot.prepared.lookups(columns, whole=packed.rows.wants_whole)
         at = Moment(self._retrieval.now(), max_age)
 
         def repaired(found: FoundRows) -> bytes:
@@ -160,16 +160,19 @@ class OnlineReads:
     async def _in_slices(self, store: RowStore, lookups: RowReads) -> FoundRows:
         """On the event loop, with turns for other calls: LMDB's binding lets go of the interpreter at every
         single row, so that a thread's work takes many times as long as its share."""
-        size = self._limits.slice
-        found: list[list[bytes | None]] = []
-        for view, keys, whole in lookups:
-            rows: list[bytes | None] = []
-            for start in range(0, len(keys), size):
-                end = start + size
-                part = RowRead(view, keys[start:end], None if whole is None else whole[start:end])
-                rows += store.get([part])[0]
-                await asyncio.sleep(0)
-            found.append(rows)
+        size = max(1, self._limits.slice // len(lookups))
+        found: list[list[bytes | None]] = [[] for _ in lookups]
+        for start in range(0, max(len(keys) for _, keys, _ in lookups), size):
+            end = start + size
+            # Views that share their keys still do: stores go by it.
+            parts = {id(keys): keys[start:end] for _, keys, _ in lookups}
+            reads = [
+                RowRead(view, parts[id(keys)], None if whole is None else whole[start:end])
+                for view, keys, whole in lookups
+            ]
+            for rows, more in zip(found, store.get(reads), strict=True):
+                rows += more
+            await asyncio.sleep(0)
         return found
 
     async def _through_arrow(

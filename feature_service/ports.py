@@ -77,7 +77,7 @@ class RowRead(NamedTuple):
 
     view: its prefix (`packed.keys.view_prefix`). keys: n entity keys in the bytes of Feast's serialization,
     version 3; views of one request often share one list. whole: the same keys with the prefix before each,
-    where the caller has them; an embedded store need not make them then.
+    for stores that want it.
     """
 
     view: bytes
@@ -101,6 +101,8 @@ class RowStore(Protocol):
     address: str
     #: Whether `get` is a matter of microseconds and may run on an event loop.
     local: bool
+    #: Whether RowRead.whole saves it work.
+    wants_whole: bool
 
     def get(self, reads: RowReads) -> list[list[bytes | None]]:
         """For each view the rows of its keys, in their order; None where nothing is stored."""

@@ -20,15 +20,18 @@ from typing import Any
 
 import lmdb
 
+from feature_service.packed import lmdb_changes
 from feature_service.packed.guard import newest, sort_key
+from feature_service.packed.row_cache import RowCache
 from feature_service.ports import RowReads
 from plumbline.features.errors import StorageFull, StoreUnavailable
 
 #: Address space, not disk: the file grows as rows come.
 DEFAULT_MAP_SIZE = 64 * 1024**3
+DEFAULT_CACHE = 64 * 1024**2
 #: LMDB's own limit on the length of a key, and what a view's prefix leaves of it.
-_LONGEST_KEY = 511
-_LONGEST_ENTITY_KEY = _LONGEST_KEY - 8
+_LONGEST_KEY, _PREFIX = 511, 8
+_LONGEST_ENTITY_KEY = _LONGEST_KEY - _PREFIX
 #: Views' prefixes begin below 0x80.
 _NOTES = b"\xffnotes:\x00"
 #: Rows looked at in one read transaction of a sweep, and removed in one write transaction.
@@ -57,7 +60,7 @@ class LmdbRows:
     open in this process do not; without it a crash of the
     machine (not of the process) may lose the last commits or, on file systems that write out of order, the
     store. retention: how long a sweep leaves a row after its ttl, so that a raised ttl finds it; None: for
-    good.
+    good. cache: the most bytes of rows that are kept in this process's memory (`row_cache`); 0: none.
     """
 
     local = True
@@ -69,6 +72,7 @@ class LmdbRows:
         map_size: int = DEFAULT_MAP_SIZE,
         sync: bool = True,
         retention: timedelta | None = timedelta(days=1),
+        cache: int = DEFAULT_CACHE,
     ) -> None:
         self._path = os.path.realpath(path)
         self.address = f"lmdb:{path}"
@@ -77,6 +81,8 @@ class LmdbRows:
         self._sync = sync
         self._retention = None if retention is None else retention // timedelta(microseconds=1)
         self._forked = threading.RLock()
+        self._cache = RowCache(cache, _LONGEST_ENTITY_KEY) if cache else None
+        self.wants_whole = self._cache is None
         shared = _open(self._path, map_size, sync, self.address)
         self._env: lmdb.Environment | None = shared.env
         # Whoever opened it first does not wait for the disk: this one does, for its own commits.
@@ -86,7 +92,11 @@ class LmdbRows:
         """See ports.RowStore."""
         with self._reading() as txn:
             get = txn.get
-            found = []
+            if self._cache is not None and reads:
+                kept = self._cache.get(txn, reads, lambda view, key: get(_key(view, key)))
+                if kept is not None:
+                    return kept
+            found: list[list[bytes | None]] = []
             for view, keys, whole in reads:
                 rows = list(map(get, whole)) if whole is not None else [get(view + key) for key in keys]
                 if None in rows:
@@ -104,18 +114,20 @@ class LmdbRows:
     def put(self, view: bytes, rows: Sequence[tuple[bytes, bytes]], ttl_micros: int | None) -> int:
         """See ports.RowStore. One transaction: all of the rows, or after a failure none."""
         del ttl_micros  # expired rows are swept
-        written = 0
+        written: list[bytes] = []
         # Neighbours in the tree one after the other.
         ordered = sorted((_key(view, key), row) for key, row in newest(rows))
         with self._writing() as txn:
             put, get = txn.put, txn.get
             for key, row in ordered:
                 if put(key, row, overwrite=False):
-                    written += 1
+                    written.append(key)
                 elif sort_key(row) >= sort_key(get(key)):
                     put(key, row)
-                    written += 1
-        return written
+                    written.append(key)
+            if written:
+                lmdb_changes.record(txn, view, written)
+        return len(written)
 
     def drop(self, view: bytes) -> None:
         """See ports.RowStore."""
@@ -142,6 +154,7 @@ class LmdbRows:
                 txn.delete(key)
             else:
                 txn.put(key, value)
+            lmdb_changes.record(txn, b"")
 
     def close(self) -> None:
         """See ports.RowStore."""
@@ -175,13 +188,16 @@ class LmdbRows:
 
     def _delete(self, keys: Sequence[bytes], before: int | None) -> int:
         """Removes rows that are still what the scan saw."""
-        removed = 0
         with self._writing() as txn:
+            removed = []
             for key in keys:
                 row = txn.get(key)
                 if row is not None and (before is None or sort_key(row)[0] < before):
-                    removed += txn.delete(key)
-        return removed
+                    txn.delete(key)
+                    removed.append(key)
+            if removed:
+                lmdb_changes.record(txn, removed[0][:_PREFIX], removed)
+        return len(removed)
 
     # Any: lmdb's types do not say that without buffers keys and values are bytes.
     @contextmanager
@@ -227,6 +243,8 @@ class LmdbRows:
                     shared = _open(self._path, self._map_size, self._sync, self.address)
                     self._env, self._flush = shared.env, self._sync and not shared.sync
                     self._pid = os.getpid()
+                    if self._cache is not None:
+                        self._cache.clear()
                 return self._environment()
         return env
 

@@ -51,6 +51,7 @@ class RedisRows:
     """
 
     local = False
+    wants_whole = False
 
     def __init__(
         self,

@@ -63,7 +63,7 @@ NUMBERS = [kind for kind in SCALARS if kind not in (ValueType.STRING, ValueType.
 class MemoryRows:
     """A RowStore of what was put in by hand; away: nobody answers."""
 
-    address, local, away = "memory", True, False
+    address, local, wants_whole, away = "memory", True, True, False
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
