@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import linecache
 import os
 import sys
 import traceback
@@ -73,6 +74,8 @@ def _inside(folder: Path) -> Iterator[None]:
     modules = set(sys.modules)
     os.chdir(folder)
     sys.path.insert(0, str(folder))
+    # By it Feast reads the text of functions: that of files as they are now, not at an earlier apply.
+    linecache.checkcache()
     try:
         yield
     finally:

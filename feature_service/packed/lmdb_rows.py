@@ -2,7 +2,8 @@
 
 Readers take no lock and wait for nobody: a read is a walk through pages that the operating system keeps in
 memory. Writers, of all processes, take turns. A commit is on disk when `put` returns, unless `sync` is off; a
-writer that is killed leaves what was committed before.
+writer that is killed leaves what was committed before. A reader that is killed keeps the pages it saw from
+being used again until the next write.
 """
 
 from __future__ import annotations
@@ -223,6 +224,8 @@ class LmdbRows:
     def _writing(self) -> Iterator[Any]:
         try:
             env = self._environment()
+            # Else the pages that a reader saw which was killed are never used again, and the file grows.
+            env.reader_check()
             with env.begin(write=True, buffers=False) as txn:
                 yield txn
             if self._flush:

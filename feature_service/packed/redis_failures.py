@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from feature_service.packed.resp import RedisBusy
 from plumbline.features.errors import StorageFull, StoreUnavailable
 
 #: How the server's answer begins, or what redis-py says for it; and what to do.
@@ -42,4 +43,5 @@ def failure(address: str, error: Exception) -> StorageFull | StoreUnavailable:
     for signs, cure in _CURES:
         if any(sign in said for sign in signs):
             return StoreUnavailable(f"the online store {address} refuses: {cure} ({said})", metadata=metadata)
-    return StoreUnavailable(f"the online store {address} cannot be reached: {said}", metadata=metadata)
+    cure = "" if isinstance(error, RedisBusy) else "; see that it runs, and that connection_string names it"
+    return StoreUnavailable(f"the online store {address} cannot be reached: {said}{cure}", metadata=metadata)

@@ -38,10 +38,10 @@ class RedisAway(ConnectionError):
 
 
 class RedisLate(RedisAway):
-    """The server did not answer in time."""
+    """The server did not answer in time. who: of whom that is said, if not of the only one asked."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"no answer within {seconds:g} s")
+    def __init__(self, seconds: float, who: str = "") -> None:
+        super().__init__(f"{who}no answer within {seconds:g} s")
 
 
 class RedisBusy(RedisAway):

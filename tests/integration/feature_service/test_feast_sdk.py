@@ -20,6 +20,8 @@ from click.testing import CliRunner
 from feast import FeatureStore
 from feast.cli.cli import cli
 from feast.data_source import PushMode
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
 from feast.ui_server import get_app
 
 from feature_service.app import build
@@ -28,7 +30,7 @@ from plumbline.features.client import FeatureClient
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceStub
 from servicekit.http import serving_http
 from tests.integration.feature_service.conftest import Running, settings_for
-from tests.integration.feature_service.doors import Question, native, sdk
+from tests.integration.feature_service.doors import Column, Question, native, sdk, sdk_async
 from tests.integration.feature_service.repo import SQLITE, ago, write_repo
 from tests.integration.feature_service.test_feast_doors import CASES
 from tests.support import running_server
@@ -85,6 +87,14 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield Shared(request.param, Running(address, "", repo, client, stub, channel), store)
 
 
+@pytest.fixture
+def packed(shared: Shared) -> Shared:
+    """Over a store of ours."""
+    if shared.kind == "sqlite":
+        pytest.skip("Feast's own store")
+    return shared
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_service_reads_what_feast_materialized(shared: Shared, case: str) -> None:
     asked, expected = CASES[case]
@@ -105,6 +115,46 @@ def test_the_sdk_reads_the_same(shared: Shared, case: str) -> None:
         assert found[name].values == column.values, name
         assert found[name].statuses == column.statuses, name
         assert found[name].times == (column.times or [None] * len(column.values)), name
+
+
+async def test_the_sdks_asynchronous_calls_answer_the_same(packed: Shared) -> None:
+    """All at the same time, on one loop."""
+    answers = await asyncio.gather(*(sdk_async(packed.store, asked) for asked, _ in CASES.values()))
+    await packed.store.close()
+    assert answers == [sdk(packed.store, asked) for asked, _ in CASES.values()]
+
+
+def test_each_loop_has_connections_of_its_own(packed: Shared) -> None:
+    """As of a script that calls asyncio.run again and again; synchronous calls go on in between."""
+    asked, _ = CASES["statuses"]
+
+    async def answer() -> dict[str, Column]:
+        try:
+            return await sdk_async(packed.store, asked)
+        finally:
+            await packed.store.close()
+
+    for _ in range(3):
+        assert asyncio.run(answer()) == sdk(packed.store, asked)
+
+
+async def test_rows_read_asynchronously_are_those_read_synchronously(packed: Shared) -> None:
+    """As Feast's own servers read and write: present, of nulls, too old, and missing ones."""
+    store = packed.store
+    online, view = store._get_provider().online_store, store.get_feature_view("trips")
+    keys = [
+        EntityKey(join_keys=["driver_id"], entity_values=[Value(int64_val=driver)])
+        for driver in (1, 2, 3, 405)
+    ]
+    for features in (None, ["rate", "n"]):
+        found = await online.online_read_async(store.config, view, keys, features)
+        assert found == online.online_read(store.config, view, keys, features)
+        assert [event for event, _ in found] == [ago(0.5), ago(1), None, None]
+    row = (keys[3], {"n": Value(int64_val=9)}, ago(0.1), ago(0.1))
+    await online.online_write_batch_async(store.config, view, [row], None)
+    written = await online.online_read_async(store.config, view, keys[3:], ["n"])
+    await store.close()
+    assert written == online.online_read(store.config, view, keys[3:], ["n"]) == [(ago(0.1), row[1])]
 
 
 def test_what_the_sdk_pushes_is_served_and_joined(shared: Shared) -> None:

@@ -41,6 +41,7 @@ class Running:
 
     def __init__(self, repo: Path, log: Path, port: int, metrics: int) -> None:
         self.address, self.log, self.metrics = f"127.0.0.1:{port}", log, metrics
+        self.repo = repo
         settings = {
             "PLUMBLINE_FEATURES_REPO": str(repo),
             "PLUMBLINE_FEATURES_PORT": str(port),

@@ -14,6 +14,7 @@ import pytest
 
 from feature_service.domain import FeatureView, Field, Source, ValueType, ViewKind
 from feature_service.feast_adapters.repo import trusted_end
+from feature_service.packed.keys import view_prefix
 from feature_service.packed.lmdb_rows import LmdbRows
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.planning import Definitions
@@ -116,6 +117,11 @@ class Bench:
             now=lambda: self.now,
         )
         return run.run(Definitions("p", {}, self.views, {}, {}), views, start, end, operation_id)
+
+    def drop(self, name: str) -> None:
+        """As when the view is deleted."""
+        self.packed.rows.drop(view_prefix("p", name))
+        self.checkpoints.dropped(name)
 
     def values(self, name: str, keys: Sequence[int]) -> list[int | None]:
         view = self.views[name]
@@ -239,6 +245,31 @@ def test_a_changed_definition_is_brought_online_whole(bench: Bench) -> None:
     bench.store.rows = 0
     list(bench.run(["a"]))
     assert bench.store.rows == 100
+
+
+def test_a_view_whose_rows_were_dropped_is_brought_online_whole(bench: Bench) -> None:
+    """It left the definitions and came again. Whether its last run had finished, or broke off."""
+    list(bench.run(["a", "b"]))
+    bench.now += DAY
+    bench.drop("a")
+    list(bench.run(["a", "b"]))
+    assert bench.values("a", range(100)) == [1] * 100
+    bench.drop("a")
+    broken(bench, 7)
+    bench.drop("a")
+    list(bench.run(["a"], operation_id="op"))
+    assert bench.values("a", range(100)) == [1] * 100
+
+
+def test_rows_dropped_during_a_run_are_not_taken_for_online(bench: Bench) -> None:
+    run = bench.run(["a"])
+    next(run)
+    bench.drop("a")
+    assert list(run)[-1].view_finished
+    assert None in bench.values("a", range(100))
+    bench.now += DAY
+    list(bench.run(["a"]))
+    assert bench.values("a", range(100)) == [1] * 100
 
 
 def test_a_range_of_its_own_leaves_no_gap_behind(bench: Bench) -> None:
