@@ -19,6 +19,7 @@ from pathlib import Path
 
 import grpc
 
+from benchmarks.feast_config import LMDB, packed_redis
 from benchmarks.harness import QUICK, Row, Samples, in_turn, report, say
 from benchmarks.load import Job, LoadGenerator, Result, load_generator
 from benchmarks.online_world import (
@@ -32,9 +33,6 @@ from benchmarks.online_world import (
 )
 
 ROUNDS, SECONDS, WARM_UP = (1, 0.6, 0.2) if QUICK else (5, 3.0, 0.5)
-
-LMDB = "  type: feature_service.stores.lmdb.LmdbOnlineStore\n  path: data/online.lmdb"
-REDIS = "  type: feature_service.stores.redis.RedisOnlineStore\n  connection_string: {address}"
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def _against_peers(bench: Bench, folder: Path) -> list[Row]:
         first = stack.enter_context(redis_server(folder / "redis"))
         other = stack.enter_context(redis_server(folder / "feast"))
         lmdb = stack.enter_context(our_server(folder / "lmdb", LMDB))
-        redis = stack.enter_context(our_server(folder / "redis", REDIS.format(address=first)))
+        redis = stack.enter_context(our_server(folder / "redis", packed_redis(first)))
         sizes = [case.entities for case in CASES]
         feast, theirs = stack.enter_context(feast_server(folder / "feast", other, sizes))
         for case in CASES:
