@@ -26,6 +26,7 @@ from typing import Any
 import feast
 
 from benchmarks import materialize_world as world
+from benchmarks.feast_config import LMDB, SQLITE, Options, feast_redis, packed_redis
 from benchmarks.harness import QUICK, Row, Samples, in_turn, report, say
 from benchmarks.load import Job, load_generator
 from benchmarks.online_world import redis_server
@@ -43,6 +44,8 @@ PAIRS = (
     ("gRPC, LMDB", "feast, SQLite", 20.0),
     ("ours, Redis", "feast, Redis", None),
 )
+#: The online store, given the address of a Redis.
+Online = Callable[[str], Options]
 
 
 class Bench:
@@ -54,27 +57,33 @@ class Bench:
     def contenders(self, rows: int, data: Path) -> dict[str, Callable[[], None]]:
         """By name; each call is one run."""
 
-        def contend(name: str, online: str, rest: str, run: Callable[[Path], dict[str, Any]]) -> None:
+        def contend(
+            name: str, online: Online, rest: world.Rest, run: Callable[[Path], dict[str, Any]]
+        ) -> None:
             found[name] = partial(self._measure, rows, data, name, online, rest, run)
 
         found: dict[str, Callable[[], None]] = {}
-        feasts = world.FEAST % "duckdb"
-        contend("ours, LMDB", world.LMDB, world.OURS, world.run)
-        contend("gRPC, LMDB", world.LMDB, world.OURS, world.run_through)
-        contend("feast, SQLite", world.SQLITE, feasts, partial(world.run, peer="feast"))
-        contend("ours, Redis", world.PACKED_REDIS, world.OURS, world.run)
-        contend("feast, Redis", world.FEAST_REDIS, feasts, partial(world.run, peer="feast"))
+        contend("ours, LMDB", lambda _: LMDB, world.OURS, world.run)
+        contend("gRPC, LMDB", lambda _: LMDB, world.OURS, world.run_through)
+        contend("feast, SQLite", lambda _: SQLITE, world.FEAST, partial(world.run, peer="feast"))
+        contend("ours, Redis", packed_redis, world.OURS, world.run)
+        contend("feast, Redis", feast_redis, world.FEAST, partial(world.run, peer="feast"))
         return found
 
     def _measure(
-        self, rows: int, data: Path, name: str, online: str, rest: str, run: Callable[[Path], dict[str, Any]]
+        self,
+        rows: int,
+        data: Path,
+        name: str,
+        online: Online,
+        rest: world.Rest,
+        run: Callable[[Path], dict[str, Any]],
     ) -> None:
         self._made += 1
         folder = self._folder / str(self._made)
         folder.mkdir()
         with redis_server(folder) as redis:
-            address = online % redis if "%s" in online else online
-            found = run(world.write_repo(folder / "repo", data, address, rest))
+            found = run(world.write_repo(folder / "repo", data, online(redis), rest))
         say(f"  {found['seconds']:.2f} s, {found['cpu']:.2f} s of CPU, {found['peak_mib']:,.0f} MiB")
         case = _case(rows)
         self.samples.add(case, f"{name}, rows/s", rows / found["seconds"])
@@ -83,7 +92,7 @@ class Bench:
 
     def reads(self, data: Path, rows: int) -> None:
         """p50 and p99 of reads: of an idle server, and while all rows are written again."""
-        repo = world.write_repo(self._folder / "reads", data, world.LMDB, world.OURS)
+        repo = world.write_repo(self._folder / "reads", data, LMDB, world.OURS)
         world.run(repo)
         requests = world.read_requests(self._folder / "requests", rows, KEYS_A_READ)
         with world.our_server(repo) as server, load_generator() as load:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.feast_config import ASOF, DUCKDB, LOCAL_ENGINE, PACKED_ENGINE, Options, write_config
 from benchmarks.load import write_requests
 from benchmarks.materialize_run import FEATURES, STRIDE
 from benchmarks.online_world import Server
@@ -49,26 +50,10 @@ wide = FeatureView(
 )
 all_of_it = FeatureService(name="all_of_it", features=[wide])
 """
-_YAML = """\
-project: bench
-provider: local
-registry:
-  path: data/registry.db
-online_store:
-%s
-%s
-entity_key_serialization_version: 3
-"""
-OURS = """\
-offline_store:
-  type: feature_service.stores.asof.AsofOfflineStore
-batch_engine:
-  type: feature_service.stores.engine.PackedComputeEngine"""
-FEAST = "offline_store:\n  type: %s\nbatch_engine:\n  type: local"
-LMDB = "  type: feature_service.stores.lmdb.LmdbOnlineStore\n  path: data/online.lmdb"
-PACKED_REDIS = "  type: feature_service.stores.redis.RedisOnlineStore\n  connection_string: %s"
-SQLITE = "  type: sqlite\n  path: data/online.db"
-FEAST_REDIS = "  type: redis\n  connection_string: %s"
+#: Offline store and engine.
+Rest = tuple[Options, Options]
+#: Ours, and the faster ones of Feast's own.
+OURS, FEAST = (ASOF, PACKED_ENGINE), (DUCKDB, LOCAL_ENGINE)
 
 
 def write_data(path: Path, rows: int) -> Path:
@@ -89,11 +74,11 @@ def write_data(path: Path, rows: int) -> Path:
     return path
 
 
-def write_repo(folder: Path, data: Path, online: str, rest: str) -> Path:
+def write_repo(folder: Path, data: Path, online: Options, rest: Rest) -> Path:
     """A Feast repository over the data, applied."""
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "rows.parquet").symlink_to(data)
-    (folder / "feature_store.yaml").write_text(_YAML % (online, rest))
+    write_config(folder, online, *rest)
     (folder / "definitions.py").write_text(_DEFINITIONS)
     # Feast's own environment knows nothing of our stores.
     _call([_python(rest), str(_RUN), "apply", str(folder)])
@@ -161,7 +146,7 @@ def rewriting(repo: Path, seconds: float) -> Iterator[None]:
         yield
 
 
-def _python(rest: str) -> str:
+def _python(rest: Rest) -> str:
     return sys.executable if rest == OURS else str(python_of("feast"))
 
 

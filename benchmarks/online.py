@@ -18,9 +18,10 @@ from pathlib import Path
 
 import grpc
 
+from benchmarks.feast_config import LMDB, packed_redis
 from benchmarks.harness import QUICK, Row, Samples, in_turn, report, say
 from benchmarks.load import load_generator
-from benchmarks.online_cases import CASES, LMDB, REDIS, ROUNDS, SECONDS, Bench, Case, run
+from benchmarks.online_cases import CASES, ROUNDS, SECONDS, Bench, Case, run
 from benchmarks.online_growth import growth, row_cache, workers
 from benchmarks.online_world import (
     Server,
@@ -53,7 +54,7 @@ def _against_peers(bench: Bench, folder: Path) -> list[Row]:
         first = stack.enter_context(redis_server(folder / "redis"))
         other = stack.enter_context(redis_server(folder / "feast"))
         lmdb = stack.enter_context(our_server(folder / "lmdb", LMDB))
-        redis = stack.enter_context(our_server(folder / "redis", REDIS.format(address=first)))
+        redis = stack.enter_context(our_server(folder / "redis", packed_redis(first)))
         sizes = [case.entities for case in CASES]
         feast, theirs = stack.enter_context(feast_server(folder / "feast", other, sizes))
         for case in CASES:

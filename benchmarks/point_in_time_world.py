@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.feast_config import ASOF, SQLITE, Options, write_config
 from benchmarks.peers import python_of
 from benchmarks.point_in_time_join import TTL_DAYS
 from benchmarks.processes import free_port, process, wait_for_port
@@ -52,28 +53,11 @@ a = view("a")
 b = view("b")
 both = FeatureService(name="both", features=[a, b])
 """
-_YAML = """\
-project: bench
-provider: local
-registry:
-  path: data/registry.db
-online_store:
-  type: sqlite
-  path: data/online.db
-offline_store:
-%s
-entity_key_serialization_version: 3
-"""
-FEAST = "  type: duckdb"
-_OURS = """\
-  type: feature_service.stores.asof.AsofOfflineStore
-  known_at: %s
-  memory_limit: %s"""
 
 
-def ours(*, known_at: bool, memory: str = "2GB") -> str:
+def ours(*, known_at: bool, memory: str = "2GB") -> Options:
     """Our offline store, for feature_store.yaml."""
-    return _OURS % (str(known_at).lower(), memory)
+    return {**ASOF, "known_at": known_at, "memory_limit": memory}
 
 
 def write_data(folder: Path, feature_rows: int, keys: int, entity_rows: int) -> None:
@@ -105,13 +89,13 @@ def write_data(folder: Path, feature_rows: int, keys: int, entity_rows: int) -> 
     pq.write_table(pa.table(columns), folder / "rows.parquet")
 
 
-def write_repo(folder: Path, data: Path, offline: str, applied: Path | None = None) -> Path:
+def write_repo(folder: Path, data: Path, offline: Options, applied: Path | None = None) -> Path:
     """A Feast repository over data that lies elsewhere. applied: one with the same definitions; without it
     they are applied."""
     (folder / "data").mkdir(parents=True)
     for name in ("a", "b", "rows"):
         (folder / "data" / f"{name}.parquet").symlink_to(data / f"{name}.parquet")
-    (folder / "feature_store.yaml").write_text(_YAML % offline)
+    write_config(folder, SQLITE, offline)
     (folder / "definitions.py").write_text(_DEFINITIONS)
     if applied:
         shutil.copy(applied / "data" / "registry.db", folder / "data")

@@ -59,106 +59,137 @@ async def build(
     """
     now = _clock(settings.replay_time)
     _prepare(settings.temp_dir)
-    repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
-    catalog = await asyncio.to_thread(lambda: Catalog(repo.load(), HotPlan.of))
-    store = await asyncio.to_thread(_open_store, repo, settings)
-    # Packed rows are read as they are; any other store through its columns.
-    packed = store if isinstance(store, PackedOnlineStore) else None
-    checkpoints = Checkpoints(repo.config.project, packed.rows if packed else None)
-    on_demand = FeastOnDemandViews()
-    limits = JoinLimits(
-        settings.join_memory, settings.join_threads, str(settings.temp_dir) if settings.temp_dir else None
-    )
-    materializing = threading.Lock()
-    pool = ThreadPoolExecutor(settings.online_threads, thread_name_prefix="plumbline-online")
-    writers = ThreadPoolExecutor(2, thread_name_prefix="plumbline-push")
-
-    spark = await asyncio.to_thread(_spark, repo)
-
-    def make_join(request: JoinRequest) -> HistoricalRun:
-        if spark is not None:
-            return spark.join(request)
-        return HistoricalJoin(request, on_demand, limits)
-
-    def make_materialization() -> Materialization:
-        return Materialization(
-            store, ParquetNewestRows(limits), NotedLog(checkpoints, repo), checkpoints, materializing, now=now
+    # Closes in the reverse order of what is put on it.
+    async with AsyncExitStack() as stack:
+        repo = await asyncio.to_thread(lambda: FeastRepo(load_config(settings.repo), now=now))
+        catalog = await asyncio.to_thread(lambda: Catalog(repo.load(), HotPlan.of))
+        store = await asyncio.to_thread(_open_store, repo, settings)
+        # Packed rows are read as they are; any other store through its columns.
+        packed = store if isinstance(store, PackedOnlineStore) else None
+        if packed:
+            stack.callback(packed.close)
+        on_demand, limits = FeastOnDemandViews(), _join_limits(settings)
+        make_join = await _joins(repo, on_demand, limits, stack)
+        threads = _threads(settings, store.address, stack)
+        make_materialization = _materializations(repo, store, packed, limits, now)
+        online = OnlineRetrieval(store, on_demand, max_entities=settings.max_entities, now=now)
+        skew = timedelta(seconds=settings.max_clock_skew_seconds)
+        push = Push(store, max_rows=settings.max_push_rows, max_skew=skew, now=now)
+        servicer = FeatureServicer(
+            catalog,
+            OnlineReads(catalog, online, packed, threads, Limits(settings.max_entities)),
+            push,
+            _historical(settings, make_join),
+            make_materialization,
+            EntitySampling(ParquetEntityKeys(limits), now=now),
+            threads,
         )
+        feast = FeastCalls(catalog, online, push, threads)
+        _run_in_background(settings, worker, repo, catalog, packed, stack)
+        if settings.http_port is not None:
+            http = FeastHttp(
+                feast,
+                catalog,
+                make_materialization,
+                telemetry,
+                max_bytes=settings.max_message_bytes,
+                slow=settings.slow_call_seconds,
+            )
+            await _open_http(http, settings, settings.http_port, worker, stack)
+        yield [
+            Service(
+                SERVICE,
+                functools.partial(add_FeatureRetrievalServiceServicer_to_server, servicer),
+                hot=frozenset({"GetOnlineFeatures", "GetFeatureMatrix"}),
+            ),
+            *feast_services(feast),
+        ]
 
-    online = OnlineRetrieval(store, on_demand, max_entities=settings.max_entities, now=now)
-    push = Push(
-        store,
-        max_rows=settings.max_push_rows,
-        max_skew=timedelta(seconds=settings.max_clock_skew_seconds),
-        now=now,
+
+async def _joins(
+    repo: FeastRepo, on_demand: FeastOnDemandViews, limits: JoinLimits, stack: AsyncExitStack
+) -> Callable[[JoinRequest], HistoricalRun]:
+    """Joins on this machine, or on the repository's cluster."""
+    spark = await asyncio.to_thread(_spark, repo)
+    if spark is None:
+        return lambda request: HistoricalJoin(request, on_demand, limits)
+    stack.push_async_callback(asyncio.to_thread, spark.close)
+    return spark.join
+
+
+def _threads(settings: FeatureSettings, store: str, stack: AsyncExitStack) -> Threads:
+    """store: its address, for people."""
+    writers = ThreadPoolExecutor(2, thread_name_prefix="plumbline-push")
+    stack.callback(writers.shutdown, wait=True)
+    pool = ThreadPoolExecutor(settings.online_threads, thread_name_prefix="plumbline-online")
+    # A read that still waits for a store that is away must not keep the process.
+    stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+    return Threads(pool, writers, settings.store_timeout_seconds, store)
+
+
+def _materializations(
+    repo: FeastRepo,
+    store: OpenedStore,
+    packed: PackedOnlineStore | None,
+    limits: JoinLimits,
+    now: Callable[[], datetime],
+) -> Callable[[], Materialization]:
+    """Makes runs, of which one at a time goes on."""
+    checkpoints = Checkpoints(repo.config.project, packed.rows if packed else None)
+    turn = threading.Lock()
+    return lambda: Materialization(
+        store, ParquetNewestRows(limits), NotedLog(checkpoints, repo), checkpoints, turn, now=now
     )
-    threads = Threads(pool, writers, settings.store_timeout_seconds, store.address)
-    reads = OnlineReads(catalog, online, packed, threads, Limits(settings.max_entities))
-    servicer = FeatureServicer(
-        catalog,
-        reads,
-        push,
-        Historical(
-            make_join,
-            asyncio.Semaphore(settings.max_joins),
-            settings.temp_dir,
-            settings.max_spool_bytes,
-            settings.max_message_bytes,
-            DataRoots(settings.data_roots),
-        ),
-        make_materialization,
-        EntitySampling(ParquetEntityKeys(limits), now=now),
-        threads,
+
+
+def _historical(settings: FeatureSettings, make_join: Callable[[JoinRequest], HistoricalRun]) -> Historical:
+    return Historical(
+        make_join,
+        asyncio.Semaphore(settings.max_joins),
+        settings.temp_dir,
+        settings.max_spool_bytes,
+        settings.max_message_bytes,
+        DataRoots(settings.data_roots),
     )
-    feast = FeastCalls(catalog, online, push, threads)
-    http = FeastHttp(
-        feast,
-        catalog,
-        make_materialization,
-        telemetry,
-        max_bytes=settings.max_message_bytes,
-        slow=settings.slow_call_seconds,
-    )
+
+
+def _run_in_background(
+    settings: FeatureSettings,
+    worker: int | None,
+    repo: FeastRepo,
+    catalog: Catalog,
+    packed: PackedOnlineStore | None,
+    stack: AsyncExitStack,
+) -> None:
+    """Follows the registry, removes expired rows, merges what pushes added."""
     # A replay takes no row away; of several workers, one does.
     kept = packed if settings.replay_time is None and not worker else None
-    tasks = [asyncio.create_task(refreshing(repo, catalog, kept, settings.refresh_seconds))]
+    jobs = [refreshing(repo, catalog, kept, settings.refresh_seconds)]
     if kept and settings.sweep_seconds:
-        tasks.append(asyncio.create_task(sweeping(kept, catalog, settings.sweep_seconds)))
+        jobs.append(sweeping(kept, catalog, settings.sweep_seconds))
     if settings.merge_seconds and not worker:
-        tasks.append(asyncio.create_task(merging(catalog, settings.merge_seconds)))
-    try:
-        async with AsyncExitStack() as stack:
-            if settings.http_port is not None:
-                stack.push_async_callback(http.close)
-                await stack.enter_async_context(
-                    serving_http(
-                        http.app(),
-                        settings,
-                        settings.http_port,
-                        "PLUMBLINE_FEATURES_HTTP_PORT",
-                        shares_port=worker is not None,
-                    )
-                )
-            yield [
-                Service(
-                    SERVICE,
-                    functools.partial(add_FeatureRetrievalServiceServicer_to_server, servicer),
-                    hot=frozenset({"GetOnlineFeatures", "GetFeatureMatrix"}),
-                ),
-                *feast_services(feast),
-            ]
-    finally:
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        # A read that still waits for a store that is away must not keep the process.
-        pool.shutdown(wait=False, cancel_futures=True)
-        writers.shutdown(wait=True)
-        if spark is not None:
-            await asyncio.to_thread(spark.close)
-        if packed:
-            packed.close()
+        jobs.append(merging(catalog, settings.merge_seconds))
+    for job in jobs:
+        stack.push_async_callback(_cancelled, asyncio.create_task(job))
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _open_http(
+    http: FeastHttp, settings: FeatureSettings, port: int, worker: int | None, stack: AsyncExitStack
+) -> None:
+    stack.push_async_callback(http.close)
+    variable, shared = "PLUMBLINE_FEATURES_HTTP_PORT", worker is not None
+    await stack.enter_async_context(serving_http(http.app(), settings, port, variable, shares_port=shared))
+
+
+def _join_limits(settings: FeatureSettings) -> JoinLimits:
+    folder = str(settings.temp_dir) if settings.temp_dir else None
+    return JoinLimits(settings.join_memory, settings.join_threads, folder)
 
 
 def _open_store(repo: FeastRepo, settings: FeatureSettings) -> OpenedStore:

@@ -16,6 +16,7 @@ from feature_service.planning import Definitions, Selection
 from feature_service.writes.materialize import MaterializeProgress
 from feature_service.writes.push import Destination, Pushed, PushedStream
 from plumbline import columns
+from plumbline.channel import ENVELOPE_BYTES
 from plumbline.errors import FieldViolation
 from plumbline.features.errors import InvalidField
 from plumbline.features.v1 import definitions_pb2 as defs
@@ -24,8 +25,6 @@ from plumbline.types.v1 import column_pb2, feature_column_pb2
 
 #: Most Arrow bytes in one message of a reply.
 _CHUNK_BYTES = 512 * 1024
-#: More than what is around Arrow bytes in a message.
-_ENVELOPE_BYTES = 64
 DEFAULT_EVENT_COLUMN = "event_timestamp"
 
 _KINDS = {
@@ -160,7 +159,7 @@ def online_features(found: OnlineFeatures) -> pb.GetOnlineFeaturesResponse:
 
 def arrow_chunks(data: bytes, max_message_bytes: int) -> Iterable[pb.GetHistoricalFeaturesResponse]:
     """Arrow bytes in messages of at most max_message_bytes."""
-    size = min(_CHUNK_BYTES, max_message_bytes - _ENVELOPE_BYTES)
+    size = min(_CHUNK_BYTES, max_message_bytes - ENVELOPE_BYTES)
     for start in range(0, len(data), size):
         yield pb.GetHistoricalFeaturesResponse(arrow_ipc=data[start : start + size])
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import grpc
 
-from plumbline.channel import open_channel
+from plumbline.channel import MAX_MESSAGE_BYTES, open_channel
 from plumbline.errors import ErrorClasses
 from plumbline.wire import translated
 
@@ -29,6 +29,8 @@ class Client:
 
     target: "host:port". actor: who acts, kept in histories. timeout: seconds for each short call.
     interceptors: as `grpc.intercept_channel` takes them, for traces. credentials: plain text unless given.
+    max_message_bytes: the largest message sent or accepted, at least 1 MiB; the server has a limit of its
+    own, PLUMBLINE_…_MAX_MESSAGE_BYTES.
     """
 
     #: The errors of the service called.
@@ -42,9 +44,15 @@ class Client:
         timeout: float = 10.0,
         interceptors: Sequence[Any] = (),
         credentials: grpc.ChannelCredentials | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self.target = target
-        self._channel = open_channel(target, interceptors=interceptors, credentials=credentials)
+        self._channel = open_channel(
+            target,
+            interceptors=interceptors,
+            credentials=credentials,
+            max_message_bytes=max_message_bytes,
+        )
         self._timeout = timeout
         self._metadata = (("plumbline-actor", actor),) if actor else ()
 

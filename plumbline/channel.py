@@ -8,8 +8,14 @@ from typing import Any
 
 import grpc
 
-#: A server of the suite accepts and sends messages of at most this many bytes.
+#: Servers and clients of the suite accept and send messages of at most this many bytes, unless set otherwise.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+#: No server may be set to less.
+MIN_MESSAGE_BYTES = 64 * 1024
+#: No client may be: parts of streams have up to a half.
+CLIENT_MIN_MESSAGE_BYTES = 1024 * 1024
+#: More than what is around the bytes that a message carries.
+ENVELOPE_BYTES = 64
 
 # A call that reached no server changed nothing, so UNAVAILABLE alone is safe to retry here; anything
 # else is the caller's decision.
@@ -32,7 +38,11 @@ _SERVICE_CONFIG = json.dumps(
 
 
 def channel_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[tuple[str, Any]]:
-    """Options of every channel the suite opens."""
+    """Options of every channel the suite opens. Raises ValueError below CLIENT_MIN_MESSAGE_BYTES."""
+    if max_message_bytes < CLIENT_MIN_MESSAGE_BYTES:
+        raise ValueError(
+            f"max_message_bytes is {max_message_bytes}; a client needs at least {CLIENT_MIN_MESSAGE_BYTES}"
+        )
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
@@ -52,9 +62,10 @@ def open_channel(
     *,
     interceptors: Sequence[Any] = (),
     credentials: grpc.ChannelCredentials | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> grpc.Channel:
     """A synchronous channel. target: "host:port"; plain text unless credentials are given."""
-    options = channel_options()
+    options = channel_options(max_message_bytes)
     channel = (
         grpc.insecure_channel(target, options)
         if credentials is None
@@ -68,9 +79,10 @@ def open_aio_channel(
     *,
     interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
     credentials: grpc.ChannelCredentials | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> grpc.aio.Channel:
     """An asyncio channel. target: "host:port"; plain text unless credentials are given."""
-    options = channel_options()
+    options = channel_options(max_message_bytes)
     if credentials is None:
         return grpc.aio.insecure_channel(target, options, interceptors=list(interceptors))
     return grpc.aio.secure_channel(target, credentials, options, interceptors=list(interceptors))

@@ -6,6 +6,7 @@ are at fault, google.rpc.BadRequest, in the trailer `grpc-status-details-bin` (g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -44,6 +45,9 @@ _TRANSPORT_HINT = {
     grpc.StatusCode.UNAVAILABLE: "cannot reach the server",
     grpc.StatusCode.DEADLINE_EXCEEDED: "the server did not answer within the deadline",
 }
+
+# What gRPC itself says of a message beyond a limit, without a status of ours.
+_TOO_LARGE = re.compile(r"(SERVER|CLIENT): (Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
 
 
 def status_code(error: PlumblineError) -> grpc.StatusCode:
@@ -101,6 +105,8 @@ def from_rpc_error(error: grpc.RpcError, classes: ErrorClasses, *, target: str =
                 violations = [
                     FieldViolation(item.field, item.description) for item in bad_request.field_violations
                 ]
+    elif too_large := _TOO_LARGE.search(message):
+        message = _too_large(too_large, target)
     elif code in _TRANSPORT_HINT:
         message = f"{_TRANSPORT_HINT[code]}{f' at {target}' if target else ''}: {message}"
     base = _CLASS_BY_CODE.get(code, errors.Internal)
@@ -117,6 +123,19 @@ def translated(classes: ErrorClasses, target: str = "") -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         raise from_rpc_error(error, classes, target=target) from error
+
+
+def _too_large(found: re.Match[str], target: str) -> str:
+    """What a person reads of it: what is too large, whose limit it is, and what to do."""
+    side, verb, size, limit = found.groups()
+    of_server = side == "SERVER"
+    what = "request" if of_server == (verb == "Received") else "reply"
+    whose = f"the server{f' at {target}' if target else ''}" if of_server else "this client"
+    setting = "its setting PLUMBLINE_…_MAX_MESSAGE_BYTES" if of_server else "its max_message_bytes"
+    return (
+        f"the {what} has {size} bytes; the limit of {whose} is {limit} a message: ask for less in one call, "
+        f"or raise {setting}"
+    )
 
 
 def _pack(holder: any_pb2.Any, message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from plumbline.channel import MAX_MESSAGE_BYTES
 from servicekit.settings import ServerSettings
 
 _GIB = 1024**3
@@ -20,6 +21,12 @@ class RegistrySettings(ServerSettings):
     port: int = Field(7420, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     metrics_port: int | None = Field(
         7421, ge=0, le=65535, description="Port of the Prometheus page /metrics; none: no page."
+    )
+    max_message_bytes: int = Field(
+        # Room for the 1 MiB of a file that the contract lets callers send at once.
+        MAX_MESSAGE_BYTES,
+        ge=2 * 1024**2,
+        description="Largest message accepted or sent.",
     )
     database_url: str = Field(
         "sqlite:///.plumbline/registry/registry.db",

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from plumbline.channel import MAX_MESSAGE_BYTES
+from plumbline.channel import MAX_MESSAGE_BYTES, MIN_MESSAGE_BYTES
 
 
 class ServerSettings(BaseSettings):
@@ -26,7 +26,7 @@ class ServerSettings(BaseSettings):
     )
     grace_seconds: float = Field(10.0, ge=0, description="How long calls in flight may go on after SIGTERM.")
     max_message_bytes: int = Field(
-        MAX_MESSAGE_BYTES, ge=65_536, description="Largest message accepted or sent."
+        MAX_MESSAGE_BYTES, ge=MIN_MESSAGE_BYTES, description="Largest message accepted or sent."
     )
     max_concurrent_rpcs: int = Field(
         1_000, ge=1, description="Calls at once; one more is answered RESOURCE_EXHAUSTED."

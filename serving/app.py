@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from plumbline.channel import CLIENT_MIN_MESSAGE_BYTES
 from plumbline.registry.client import RegistryClient
 from plumbline.serving.v1.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
 from servicekit.server import GrpcServer, Service
@@ -55,7 +56,10 @@ async def building(settings: ServingSettings, telemetry: Telemetry) -> AsyncIter
             )
         )
         features = FeatureGateway(
-            settings.features_address, settings.features_timeout, telemetry.aio_client_interceptors()
+            settings.features_address,
+            settings.features_timeout,
+            telemetry.aio_client_interceptors(),
+            max(settings.max_message_bytes, CLIENT_MIN_MESSAGE_BYTES),
         )
         stack.push_async_callback(features.close)
         executor = ThreadPoolExecutor(2 * len(settings.model_refs), thread_name_prefix="load")

@@ -9,7 +9,7 @@ import grpc
 import pyarrow as pa
 
 from plumbline import errors as base
-from plumbline.channel import open_aio_channel
+from plumbline.channel import MAX_MESSAGE_BYTES, open_aio_channel
 from plumbline.features import errors as features_errors
 from plumbline.features.client import OnlineFeatures
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
@@ -26,13 +26,20 @@ class FeatureGateway:
     """Reads features and their definitions. Made on the event loop that uses it; close it at the end.
 
     address: "host:port". timeout: seconds for a call, unless the caller's deadline is nearer.
+    max_message_bytes: the largest request or reply.
     """
 
     def __init__(
-        self, address: str, timeout: float, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
+        self,
+        address: str,
+        timeout: float,
+        interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._address, self._timeout = address, timeout
-        self._channel = open_aio_channel(address, interceptors=interceptors)
+        self._channel = open_aio_channel(
+            address, interceptors=interceptors, max_message_bytes=max_message_bytes
+        )
         self._stub: Any = FeatureRetrievalServiceStub(self._channel)  # type: ignore[arg-type,unused-ignore]
 
     async def close(self) -> None:

@@ -11,6 +11,9 @@ import pyarrow as pa
 
 from plumbline.features.errors import EntityRowsTooLarge
 
+#: Written to the file at once, at least.
+_BLOCK_BYTES = 512 * 1024
+
 
 async def write(chunks: AsyncIterator[bytes], target: Path, *, limit: int) -> int:
     """Writes the chunks one after the other; returns the bytes. Raises EntityRowsTooLarge beyond `limit`."""
@@ -19,17 +22,28 @@ async def write(chunks: AsyncIterator[bytes], target: Path, *, limit: int) -> in
     file = target.open("wb")
     try:
         # Written and closed off the loop: a full page cache makes them wait.
-        async for chunk in chunks:
-            written += len(chunk)
+        async for block in _blocks(chunks):
+            written += len(block)
             if written > limit:
                 raise EntityRowsTooLarge(
                     f"more than {limit} bytes of entity rows in one request; send several requests",
                     metadata={"limit": str(limit)},
                 )
-            await asyncio.to_thread(file.write, chunk)
+            await asyncio.to_thread(file.write, block)
     finally:
         await asyncio.to_thread(file.close)
     return written
+
+
+async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in fewer pieces: chunks may be small, and each write goes to another thread."""
+    held = bytearray()
+    async for chunk in chunks:
+        held += chunk
+        if len(held) >= _BLOCK_BYTES:
+            yield bytes(held)
+            held.clear()
+    yield bytes(held)
 
 
 class ArrowStream:

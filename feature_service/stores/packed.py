@@ -13,62 +13,44 @@ import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from feast import Entity, utils
 from feast import FeatureView as FeastView
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.supported_async_methods import SupportedAsyncMethods
-from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
+from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value as FeastValue
 from feast.repo_config import RepoConfig
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from feature_service.domain import Field
 from feature_service.feast_adapters.definitions import value_type
-from feature_service.feast_adapters.values import to_array, to_values
+from feature_service.feast_adapters.values import to_array
 from feature_service.packed.keys import view_prefix
-from feature_service.packed.layout import NO_TIME, RowLayout, Rows
+from feature_service.packed.layout import NO_TIME, RowLayout
 from feature_service.packed.schemas import Schemas
 from feature_service.ports import RowRead, RowStore
+from feature_service.stores.packed_answers import (
+    Asked,
+    ReadRow,
+    StoredTable,
+    add_columns,
+    add_version,
+    micros,
+    read_rows,
+)
 from feature_service.writes.checkpoints import Checkpoints
 from plumbline.features.errors import StoreUnavailable
 
 _log = logging.getLogger("plumbline.features")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 FeastRow = tuple[EntityKey, dict[str, FeastValue], datetime, datetime | None]
-ReadRow = tuple[datetime | None, dict[str, FeastValue] | None]
-_Micros = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A view of Feast's as its rows are stored."""
-
-    prefix: bytes
-    layout: RowLayout
-    ttl_micros: int | None
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One view of a request: its features, its distinct keys, and at which rows of the reply each is."""
-
-    table: Any
-    stored: _Table
-    features: Sequence[str]
-    keys: Sequence[bytes]
-    places: Sequence[Sequence[int]]
-    rows: int
 
 
 class PackedStore(OnlineStore):
@@ -77,7 +59,7 @@ class PackedStore(OnlineStore):
     def __init__(self) -> None:
         self._opening = threading.Lock()
         self._opened: tuple[RowStore, Schemas] | None = None
-        self._tables: dict[tuple[str, str, tuple[Field, ...]], _Table] = {}
+        self._tables: dict[tuple[str, str, tuple[Field, ...]], StoredTable] = {}
 
     @abstractmethod
     def open_rows(
@@ -113,7 +95,7 @@ class PackedStore(OnlineStore):
                 _column([values.get(field.name) for _, values, _, _ in data], field, table.name)
                 for field in stored.layout.fields
             ],
-            np.array([_micros(event) for _, _, event, _ in data], np.int64),
+            np.array([micros(event) for _, _, event, _ in data], np.int64),
             np.array([_created_micros(known) for _, _, _, known in data], np.int64),
         )
         rows.put(stored.prefix, list(zip(keys, packed, strict=True)), stored.ttl_micros)
@@ -141,9 +123,7 @@ class PackedStore(OnlineStore):
         rows, schemas = self._rows(config)
         stored = self._table(config, table)
         (found,) = rows.get([RowRead(stored.prefix, [_key(config, key) for key in entity_keys])])
-        return self._read_rows(
-            stored, schemas.normal(stored.prefix, stored.layout, found), requested_features
-        )
+        return read_rows(stored, schemas.normal(stored.prefix, stored.layout, found), requested_features)
 
     async def online_read_async(
         self,
@@ -156,9 +136,7 @@ class PackedStore(OnlineStore):
         rows, schemas = self._rows(config)
         stored = self._table(config, table)
         (found,) = await rows.get_async([RowRead(stored.prefix, [_key(config, key) for key in entity_keys])])
-        return self._read_rows(
-            stored, schemas.normal(stored.prefix, stored.layout, found), requested_features
-        )
+        return read_rows(stored, schemas.normal(stored.prefix, stored.layout, found), requested_features)
 
     def _read_features_per_fv(
         self,
@@ -175,9 +153,9 @@ class PackedStore(OnlineStore):
         found = rows.get([RowRead(item.stored.prefix, item.keys) for item in asked])
         for item, part in zip(asked, found, strict=True):
             decoded = schemas.normal(item.stored.prefix, item.stored.layout, part)
-            self._answer(item, decoded, online_features_response, full_feature_names)
+            add_columns(item, decoded, online_features_response, full_feature_names)
             if include_feature_view_version_metadata:
-                _add_version(item.table, online_features_response)
+                add_version(item.table, online_features_response)
 
     async def _read_features_per_fv_async(
         self,
@@ -194,9 +172,9 @@ class PackedStore(OnlineStore):
         found = await rows.get_async([RowRead(item.stored.prefix, item.keys) for item in asked])
         for item, part in zip(asked, found, strict=True):
             decoded = schemas.normal(item.stored.prefix, item.stored.layout, part)
-            self._answer(item, decoded, online_features_response, full_feature_names)
+            add_columns(item, decoded, online_features_response, full_feature_names)
             if include_feature_view_version_metadata:
-                _add_version(item.table, online_features_response)
+                add_version(item.table, online_features_response)
 
     def update(
         self,
@@ -250,14 +228,14 @@ class PackedStore(OnlineStore):
                 self._opened = (rows, Schemas(rows))
             return self._opened
 
-    def _table(self, config: RepoConfig, table: FeastView) -> _Table:
+    def _table(self, config: RepoConfig, table: FeastView) -> StoredTable:
         fields = tuple(Field(item.name, value_type(item.dtype)) for item in table.features)
         key = (config.project, table.name, fields)
-        micros = _ttl_micros(table)
+        ttl = _ttl_micros(table)
         found = self._tables.get(key)
-        if found is None or found.ttl_micros != micros:
-            found = self._tables[key] = _Table(
-                view_prefix(config.project, table.name), RowLayout(fields), micros
+        if found is None or found.ttl_micros != ttl:
+            found = self._tables[key] = StoredTable(
+                view_prefix(config.project, table.name), RowLayout(fields), ttl
             )
         return found
 
@@ -267,73 +245,13 @@ class PackedStore(OnlineStore):
         grouped_refs: list[Any],
         join_key_values: dict[str, Any],
         join_keys: dict[str, str],
-    ) -> list[_Asked]:
+    ) -> list[Asked]:
         asked = []
         for table, features in grouped_refs:
             entities, places, rows = _unique_entities(table, join_key_values, join_keys)
             keys = [_key(config, key) for key in utils._get_entity_key_protos(entities)]
-            asked.append(_Asked(table, self._table(config, table), features, keys, places, rows))
+            asked.append(Asked(table, self._table(config, table), features, keys, places, rows))
         return asked
-
-    def _served(
-        self, stored: _Table, rows: Rows
-    ) -> tuple[_Micros, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Event times; which rows there are; and which of them are outside the ttl."""
-        events = rows.event_micros
-        now = _micros(datetime.now(UTC))
-        there = (events != NO_TIME) & (events <= now)
-        outside = np.zeros(len(rows), bool)
-        if stored.ttl_micros is not None:
-            outside = there & (events < now - stored.ttl_micros)
-        return events, there, outside
-
-    def _read_rows(self, stored: _Table, rows: Rows, features: Sequence[str] | None) -> list[ReadRow]:
-        events, there, outside = self._served(stored, rows)
-        names = [field.name for field in stored.layout.fields] if features is None else list(features)
-        columns = [_values(stored.layout, rows, name) for name in names]
-        answer: list[ReadRow] = []
-        for i, (event, served) in enumerate(zip(events.tolist(), (there & ~outside).tolist(), strict=True)):
-            if not served:
-                answer.append((None, None))
-                continue
-            values = {name: column[i] for name, column in zip(names, columns, strict=True)}
-            answer.append((_EPOCH + timedelta(microseconds=event), values))
-        return answer
-
-    def _answer(
-        self, asked: _Asked, rows: Rows, response: GetOnlineFeaturesResponse, full_names: bool
-    ) -> None:
-        """Appends the view's columns to the response."""
-        name = asked.table.projection.name_to_use()
-        events, there, outside = self._served(asked.stored, rows)
-        # Rows of the reply → distinct keys; a row that has no key in this view has none.
-        source = np.full(asked.rows, -1)
-        for i, places in enumerate(asked.places):
-            source[list(places)] = i
-        stamps = [
-            _stamp(event if known else None)
-            for event, known in zip(events.tolist(), there.tolist(), strict=True)
-        ]
-        stamps.append(Timestamp())
-        order = source.tolist()
-        for feature in asked.features:
-            response.metadata.feature_names.val.append(f"{name}__{feature}" if full_names else feature)
-            statuses = np.where(
-                _null(asked.stored.layout, rows, feature), FieldStatus.NULL_VALUE, FieldStatus.PRESENT
-            )
-            statuses[outside] = FieldStatus.OUTSIDE_MAX_AGE
-            statuses[~there] = FieldStatus.NOT_FOUND
-            values = _values(asked.stored.layout, rows, feature)
-            for i in np.flatnonzero(outside | ~there).tolist():
-                values[i] = FeastValue()
-            values.append(FeastValue())
-            response.results.append(
-                GetOnlineFeaturesResponse.FeatureVector(
-                    values=[values[i] for i in order],
-                    statuses=np.append(statuses, FieldStatus.NOT_FOUND)[source].tolist(),
-                    event_timestamps=[stamps[i] for i in order],
-                )
-            )
 
 
 def _ttl_micros(table: Any) -> int | None:
@@ -374,13 +292,9 @@ def _key(config: RepoConfig, entity_key: EntityKey) -> bytes:
     return key
 
 
-def _micros(moment: datetime) -> int:
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
-
-
 def _created_micros(moment: datetime | None) -> int:
     """Feast's engines give pandas' NaT, which equals nothing, for a null."""
-    return NO_TIME if moment is None or moment != moment else _micros(moment)
+    return NO_TIME if moment is None or moment != moment else micros(moment)
 
 
 def _column(values: Sequence[FeastValue | None], field: Field, view: str) -> pa.Array:
@@ -389,33 +303,3 @@ def _column(values: Sequence[FeastValue | None], field: Field, view: str) -> pa.
         return to_array(values, field.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"view {view}: a value of {field.name} is no {field.type}: {error}") from error
-
-
-def _values(layout: RowLayout, rows: Rows, feature: str) -> list[FeastValue]:
-    place = _place(layout, feature)
-    if place is None:
-        return [FeastValue()] * len(rows)
-    return to_values(rows.column(place), layout.fields[place].type, whole_seconds=True)
-
-
-def _null(layout: RowLayout, rows: Rows, feature: str) -> npt.NDArray[np.bool_]:
-    place = _place(layout, feature)
-    return np.ones(len(rows), bool) if place is None else rows.nulls(place)
-
-
-def _place(layout: RowLayout, feature: str) -> int | None:
-    return next((cell.bit for cell in layout.cells if cell.field.name == feature), None)
-
-
-def _stamp(event: int | None) -> Timestamp:
-    stamp = Timestamp()
-    if event is not None:
-        stamp.FromMicroseconds(event)
-    return stamp
-
-
-def _add_version(table: Any, response: GetOnlineFeaturesResponse) -> None:
-    name = table.projection.name_alias or table.projection.name
-    known = response.metadata.feature_view_metadata
-    if name not in [item.name for item in known]:
-        known.add(name=name, version=getattr(table, "current_version_number", 0) or 0)

@@ -17,7 +17,7 @@ import glob
 import hashlib
 import os
 import re
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -240,15 +240,16 @@ def locked(folder: Path) -> Iterator[int]:
 
 def write_whole(target: Path, rows: pa.Table) -> None:
     """Writes a file beside its place and moves it there once it is on disk."""
-    handle, temporary = tempfile.mkstemp(prefix=".part-", suffix=".tmp", dir=target.parent)
+    temporary = target.with_name(f".part-{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "wb") as sink:
+        # Not by tempfile, whose files are for their owner alone: whoever may read the source reads this too.
+        with temporary.open("xb") as sink:
             pq.write_table(rows, sink)
             sink.flush()
             os.fsync(sink.fileno())
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

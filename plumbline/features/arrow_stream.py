@@ -9,11 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from plumbline.channel import ENVELOPE_BYTES, MIN_MESSAGE_BYTES
 from plumbline.errors import DataLoss
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 
-#: Arrow bytes in one message of a stream: with what frames them, far below 1 MiB, which some servers allow.
-CHUNK_BYTES = 512 * 1024
+#: Arrow bytes in one message to a server. Its limit is not known here, so the least one is kept to; parts
+#: eight times as long would save a hundredth of a join's time.
+CHUNK_BYTES = MIN_MESSAGE_BYTES - ENVELOPE_BYTES
 
 _log = logging.getLogger("plumbline.features")
 

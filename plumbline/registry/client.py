@@ -22,8 +22,8 @@ from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryS
 from plumbline.times import timestamp
 from plumbline.wire import translated
 
-#: The longest chunk of a file the server takes.
-CHUNK_BYTES = 1024 * 1024
+#: Half of the longest chunk of a file that servers take.
+CHUNK_BYTES = 512 * 1024
 
 
 class RegistryClient(Client):

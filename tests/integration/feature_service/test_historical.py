@@ -15,7 +15,6 @@ import pyarrow as pa
 import pytest
 from feast import FeatureStore
 
-from feature_service.app import build
 from plumbline import wire
 from plumbline.errors import PlumblineError
 from plumbline.features.client import FeatureClient
@@ -29,9 +28,9 @@ from plumbline.features.errors import (
     TypeMismatch,
 )
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
-from tests.integration.feature_service.conftest import Running, settings_for
+from tests.integration.feature_service.conftest import Running
 from tests.integration.feature_service.repo import ago
-from tests.support import running_server, wait_until
+from tests.support import wait_until
 
 
 def rows(**columns: Any) -> pa.Table:
@@ -276,14 +275,6 @@ def test_where_messages_are_cut_means_nothing(server: Running) -> None:
     assert pa.ipc.open_stream(whole).read_all()["n"].to_pylist() == [2]
     assert replies[-1].WhichOneof("part") == "summary"
     assert all(len(reply.arrow_ipc) <= 1024 * 1024 for reply in replies)
-
-
-def test_messages_of_both_directions_fit_a_limit_of_one_mebibyte(server: Running, tmp_path: Path) -> None:
-    many = 20_000
-    large = rows(driver_id=[1] * many, event_timestamp=[ago(1)] * many, text=["x" * 300] * many)
-    small = settings_for(server.repo, temp_dir=tmp_path, max_message_bytes=1 << 20)
-    with running_server(small, build) as address, FeatureClient(address) as client:
-        assert client.get_historical_features(["trips:n"], large).read_all().num_rows == many
 
 
 def test_a_caller_that_goes_away_leaves_nothing_behind(server: Running) -> None:

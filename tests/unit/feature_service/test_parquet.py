@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,6 +30,19 @@ def test_a_part_of_a_folder_lies_in_it(tmp_path: Path) -> None:
     assert parquet.files_of(str(folder)) == ()
     parquet.append(str(folder), ROWS, ONE, DIGEST)
     assert parquet.files_of(str(folder)) == (str(folder / FIRST),)
+
+
+def test_a_part_is_for_whoever_may_read_the_source(tmp_path: Path) -> None:
+    """A server that adds rows under one user leaves a source that others read whole."""
+    main = tmp_path / "x.parquet"
+    before = os.umask(0o027)
+    try:
+        pq.write_table(ROWS, main)
+        part = parquet.append(str(main), ROWS, ONE, DIGEST).part
+    finally:
+        os.umask(before)
+    assert part is not None
+    assert (os.stat(part).st_mode, main.stat().st_mode) == (0o100640, 0o100640)
 
 
 def test_a_part_is_written_once(tmp_path: Path) -> None:

@@ -84,6 +84,34 @@ def test_an_unreachable_server_is_named() -> None:
     assert str(received) == "cannot reach the server at host:1: connection refused"
 
 
+@pytest.mark.parametrize(
+    ("details", "said"),
+    [
+        (
+            "SERVER: Received message larger than max (72036 vs. 65536)",
+            "the request has 72036 bytes; the limit of the server at host:1 is 65536 a message: ask for less "
+            "in one call, or raise its setting PLUMBLINE_…_MAX_MESSAGE_BYTES",
+        ),
+        ("SERVER: Sent message larger than max (9 vs. 5)", "the reply has 9 bytes; the limit of the server"),
+        (
+            "CLIENT: Sent message larger than max (9 vs. 5)",
+            "the request has 9 bytes; the limit of this",
+        ),
+        (
+            "Stream removed (CLIENT: Received message larger than max (9 vs. 5))",
+            "the reply has 9 bytes; the limit of this client is 5 a message: ask for less in one call, or "
+            "raise its max_message_bytes",
+        ),
+    ],
+)
+def test_a_message_beyond_a_limit_is_told_whose_limit_it_is(details: str, said: str) -> None:
+    received = wire.from_rpc_error(
+        ReceivedError(grpc.StatusCode.RESOURCE_EXHAUSTED, details), errors.NO_CLASSES, target="host:1"
+    )
+    assert type(received) is errors.ResourceExhausted
+    assert received.message.startswith(said)
+
+
 def test_two_classes_may_not_share_a_reason() -> None:
     class First(errors.NotFound):
         reason = "SAME"

@@ -14,6 +14,13 @@ def test_defaults_work_and_are_those_documented() -> None:
     assert settings.port_variable == "PLUMBLINE_REGISTRY_PORT"
 
 
+def test_messages_have_room_for_a_megabyte_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract lets callers send as much at once."""
+    monkeypatch.setenv("PLUMBLINE_REGISTRY_MAX_MESSAGE_BYTES", str(1024**2))
+    with pytest.raises(ValidationError, match="max_message_bytes"):
+        RegistrySettings()
+
+
 def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLUMBLINE_REGISTRY_DATABASE_URL", "postgresql://me:secret@db/registry")
     assert "secret" not in repr(RegistrySettings())
