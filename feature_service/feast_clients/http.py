@@ -149,6 +149,8 @@ class FeastHttp:
             await self._materialize_views(views, start, end)
         except PlumblineError as error:
             _log.error("materialization in the background failed: %s", error.message)
+        except Exception:  # noqa: BLE001 - the outermost frame of the task: nobody else would tell
+            _log.exception("materialization in the background failed")
 
     async def _materialize_views(
         self, views: Sequence[str], start: datetime | None, end: datetime | None

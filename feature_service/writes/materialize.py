@@ -13,6 +13,7 @@ from feature_service.domain import FeatureView, ViewKind
 from feature_service.planning import Definitions
 from feature_service.ports import MaterializationLog, NewestRows, OnlineStore, RowRange
 from feature_service.writes.checkpoints import Checkpoints, Operation, ViewPoint, to_micros, to_moment
+from feature_service.writes.storable import refuse_unstorable
 from plumbline.errors import FieldViolation
 from plumbline.features.errors import InvalidField, InvalidTimeRange
 
@@ -145,6 +146,7 @@ class Materialization:
             )
             saved = point.read
             for rows in scan.rows(point.read):
+                refuse_unstorable(view, rows)
                 written = self._store.write(view, rows)
                 point = replace(
                     point, read=point.read + len(rows.event_micros), written=point.written + written

@@ -14,6 +14,7 @@ from feature_service.arrow_types import TIMESTAMP, arrow_type
 from feature_service.coercion import coerce
 from feature_service.domain import FeatureView, Field, Source, ValueType
 from feature_service.ports import NewRows
+from feature_service.writes.storable import faults
 from plumbline.errors import FieldViolation, MalformedColumn
 from plumbline.features.errors import FeatureNotFound, JoinKeyMissing, SourceUnreadable, TypeMismatch
 
@@ -112,6 +113,8 @@ class CheckedRows:
         if bounds and pa.types.is_integer(array.type):
             array = self._within(array, field, bounds)
         typed = coerce(array, field.type, field.name, floats=True)
+        wrong, what = faults(typed, field.type)
+        self._refuse_at(wrong, field.name, f"{field.name} {what}")
         if required and typed.null_count:
             self._refuse(typed.is_null(), field.name, f"{field.name} is null")
         return typed
@@ -141,7 +144,10 @@ class CheckedRows:
             self.refusals.setdefault(row, Refusal(row, self._event_name, reason))
 
     def _refuse(self, mask: pa.Array, column: str, reason: str) -> None:
-        for row in np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist():
+        self._refuse_at(np.flatnonzero(mask.to_numpy(zero_copy_only=False)), column, reason)
+
+    def _refuse_at(self, rows: npt.NDArray[np.int64], column: str, reason: str) -> None:
+        for row in rows.tolist():
             self.refusals.setdefault(row, Refusal(row, column, reason))
 
 
