@@ -36,7 +36,7 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import compute_non_entity_date_range
 
 from feature_service.domain import KnownAt
-from feature_service.stores import parquet, remote
+from feature_service.stores import parquet, part_types, remote
 from feature_service.stores.asof_job import AsofRetrievalJob
 from feature_service.stores.asof_join import AsofJoin
 from feature_service.stores.asof_reads import ViewRead, entities_between, output_names, warn_of_backfill
@@ -203,14 +203,17 @@ class AsofOfflineStore(WithoutMonitoring):
         table: pa.Table,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Adds rows to the view's source as a Parquet part; the same rows twice are written once."""
+        """Adds rows to the view's source as a Parquet part; the same rows twice are written once.
+
+        Raises ValueError for a value that would not be read as it was written, beside the source's files.
+        """
         source = file_source(feature_view.batch_source)
         path = path_of(config, source)
         # Feast hands over the names of the view, whichever the caller used.
         columns = {mapped: column for column, mapped in (source.field_mapping or {}).items()}
         table = table.select([name for name in table.column_names if not name.startswith("__index_level_")])
         table = table.rename_columns([columns.get(name, name) for name in table.column_names])
-        table = parquet.in_types_of(path, table.replace_schema_metadata(None))
+        table = _in_types_of(source, path, table.replace_schema_metadata(None))
         digest = parquet.digest_of(table)
         parquet.append(path, table, digest, digest)
         if progress:
@@ -254,6 +257,21 @@ def _job(config: RepoConfig, run: Callable[[], pa.Table], **others: Any) -> Asof
     if options.staging_location:
         staging = (options.staging_location, options.staging_location_endpoint_override)
     return AsofRetrievalJob(run, Path(config.repo_path or "."), staging=staging, **others)
+
+
+def _in_types_of(source: FileSource, path: str, rows: pa.Table) -> pa.Table:
+    before = part_types.types_before(path)
+    for name in rows.column_names:
+        position = before.get_field_index(name)
+        if position < 0:
+            continue
+        wrong, why = part_types.unfit(rows[name].combine_chunks(), before.field(position).type)
+        if len(wrong):
+            raise ValueError(
+                f"source {source.name}: {name} of row {wrong[0]} {why}. Nothing was written; leave such rows "
+                "out, or write the source's files anew in a type that holds both"
+            )
+    return part_types.in_types_of(before, rows)
 
 
 def _bounds(times: pa.ChunkedArray) -> tuple[datetime | None, datetime | None]:

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_service.stores import parquet
+from feature_service.stores.part_types import unified
 from feature_service.stores.parts import IDENTITIES, RECORD, Part, parts_of
 from feature_service.stores.remote import is_remote
 
@@ -66,7 +67,7 @@ def compact(
     keys, timestamp, created: columns of the source that tell its rows apart. kept: seconds that merged parts
     stay. settled: seconds that a part must have been there; the rows of a younger one may still have to be
     brought online by a retry of their push. Pushes to the source wait meanwhile. Raises OSError, ValueError
-    for a remote source, a glob, and parts that lack one of the columns.
+    for a remote source, a glob, parts that lack one of the columns, and parts whose types no type unites.
     """
     if is_remote(path):
         raise ValueError(f"{path} is not on this machine")
@@ -106,9 +107,8 @@ def _size(file: Path) -> tuple[int, int]:
 
 
 def _merge(folder: Path, group: Sequence[Part], named: Sequence[str]) -> int:
-    whole = pa.concat_tables(
-        [parquet.read(str(folder / part.name)) for part in group], promote_options="default"
-    )
+    tables = unified([parquet.read(str(folder / part.name)) for part in group])
+    whole = pa.concat_tables(tables, promote_options="default")
     lacking = set(named) - set(whole.column_names)
     if lacking:
         raise ValueError(f"parts in {folder} lack the column {min(lacking)}")

@@ -143,33 +143,6 @@ def replace(target: str, rows: pa.Table) -> None:
     write_whole(path, rows)
 
 
-def in_types_of(path: str, rows: pa.Table) -> pa.Table:
-    """Rows in the types of a source's first file, where that has their columns, so that all read as one.
-
-    Raises OSError, ValueError (also pa.ArrowInvalid, for a value that the type does not hold).
-    """
-    try:
-        files = files_of(path)
-    except FileNotFoundError:
-        return rows
-    if not files:
-        return rows
-    before = schema_of(files[0])
-    for index, name in enumerate(rows.column_names):
-        position = before.get_field_index(name)
-        if position < 0 or pa.types.is_null(before.field(position).type):
-            continue
-        wanted = before.field(position).type
-        column = rows[name]
-        if pa.types.is_timestamp(wanted) and pa.types.is_timestamp(column.type):
-            # Nanoseconds beyond the file's resolution are cut.
-            column = column.cast(pa.timestamp(wanted.unit, column.type.tz), safe=False)
-            if wanted.tz is None and column.type.tz is not None:
-                column = column.cast(pa.timestamp(wanted.unit, "UTC")).cast(pa.timestamp(wanted.unit))
-        rows = rows.set_column(index, name, column.cast(wanted))
-    return rows
-
-
 def digest_of(rows: pa.Table) -> str:
     """32 hex digits of what rows are: names, types and values."""
     sink = pa.BufferOutputStream()

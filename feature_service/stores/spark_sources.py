@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 from feast import FileSource
 from feast.errors import DataSourceNotFoundException
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
@@ -22,6 +25,7 @@ from plumbline.features.errors import SourceUnreadable
 KEY, AT, ANSWER, EVENT = "pl_key", "pl_at", "pl_answer", "pl_event"
 _CREATED, _PART = "pl_created", "pl_part"
 _MICROSECOND = timedelta(microseconds=1)
+_FOOTERS_AT_ONCE = 16
 _TIME = ValueType.TIMESTAMP
 _SPARK_TYPES: dict[ValueType, t.DataType] = {
     ValueType.DOUBLE: t.DoubleType(),
@@ -195,12 +199,12 @@ def _files(session: SparkSession, view: FeatureView, source: Source) -> DataFram
     reader = session.read.option("mergeSchema", "true")
     partitions = parquet.partition_columns(source.path, files)
     if not partitions:
-        return reader.parquet(*map(_named_file, files))
+        return _as_one(reader, files, view, source)
     top = source.path.removeprefix("file://").rstrip("/")
     declared = {source.column_of(item.name): item.type for item in (*view.join_keys, *view.features)}
     declared |= dict.fromkeys(filter(None, (source.timestamp_column, source.created_column)), _TIME)
     inside = [file for file in files if "=" in file[len(top) :].rpartition("/")[0]]
-    rows = reader.option("basePath", spark_uri(top)).parquet(*map(_named_file, inside))
+    rows = _as_one(session.read.options(mergeSchema="true", basePath=spark_uri(top)), inside, view, source)
     # The names of folders are text; what they mean is declared.
     for name in partitions:
         if name in declared:
@@ -208,7 +212,47 @@ def _files(session: SparkSession, view: FeatureView, source: Source) -> DataFram
     pushed = sorted({*files} - {*inside})
     if not pushed:
         return rows
-    return rows.unionByName(reader.parquet(*map(_named_file, pushed)), allowMissingColumns=True)
+    more = _as_one(reader, pushed, view, source)
+    alike = {item.name: item.dataType for item in rows.schema}
+    if any(alike.get(item.name, item.dataType) != item.dataType for item in more.schema):
+        rows, more = (_as_declared(part, view, source) for part in (rows, more))
+    return rows.unionByName(more, allowMissingColumns=True)
+
+
+def _as_one(reader: DataFrameReader, files: Sequence[str], view: FeatureView, source: Source) -> DataFrame:
+    """The rows of files as they are; where their types differ, in those that the view declares.
+
+    Spark alone unites no int with a bigint. A push adds a part of a wider type where that of the source's
+    files would change what was pushed.
+    """
+    try:
+        return reader.parquet(*map(_named_file, files))
+    except Py4JJavaError as error:
+        if "CANNOT_MERGE" not in str(error):
+            raise
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        schemas = list(pool.map(parquet.schema_of, files))
+    alike: dict[frozenset[tuple[str, str]], list[str]] = {}
+    for file, schema in zip(files, schemas, strict=True):
+        alike.setdefault(frozenset((item.name, str(item.type)) for item in schema), []).append(file)
+    frames = [
+        _as_declared(reader.parquet(*map(_named_file, group)), view, source) for group in alike.values()
+    ]
+    return functools.reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
+
+
+def _as_declared(rows: DataFrame, view: FeatureView, source: Source) -> DataFrame:
+    """The columns that the view reads, in the types it declares."""
+    types = {item.name: item.dataType for item in rows.schema}
+    declared = {source.column_of(item.name): item.type for item in (*view.join_keys, *view.features)}
+    times = filter(None, (source.timestamp_column, source.created_column))
+    chosen = []
+    for name, kind in (declared | dict.fromkeys(times, _TIME)).items():
+        if name in types:
+            plain = kind is ValueType.UNSPECIFIED
+            column = named(name) if plain else typed(named(name), types[name], kind, name)
+            chosen.append(column.alias(name))
+    return rows.select(*chosen)
 
 
 def _named_file(file: str) -> str:

@@ -16,7 +16,7 @@ from feature_service.domain import FeatureView, ViewKind
 from feature_service.planning import Definitions
 from feature_service.ports import OnlineStore
 from feature_service.stores.parts import Appended
-from feature_service.writes.pushed_files import append_rows, rows_again
+from feature_service.writes.pushed_files import TypesBefore, append_rows, refuse_unfit, rows_again
 from feature_service.writes.pushed_rows import CheckedRows, Refusal, refusals, refuse_unknown_columns
 from plumbline.errors import FieldViolation, PlumblineError
 from plumbline.features.errors import (
@@ -109,9 +109,10 @@ class Push:
 
         Columns: join keys, features and the source's time columns, under their names in the view. A row
         whose event or created time lies more than max_skew after now is refused: it would keep the rows of
-        the present from its key. Offline
-        rows are written first and durably, as a part named by request id and content, so a retry adds
-        nothing; online, a retry rewrites what is there. When the online write fails, the offline rows stay.
+        the present from its key. So is one that nothing online can hold, or that would not be read as it is
+        beside the files of its source. Offline rows are written first and durably, as a part named by
+        request id and content, so a retry adds nothing; online, a retry rewrites what is there. When the
+        online write fails, the offline rows stay.
 
         Of rows that agree in keys and event time, the one with the greatest created time counts, then the
         one pushed last; within one push, a row that agrees with an earlier one in all of them is refused.
@@ -131,13 +132,14 @@ class Push:
         now = self._now()
         checked = [CheckedRows(view, rows, now, now + self._max_skew) for view in views]
         refuse_unknown_columns(target, views, rows)
+        types = {} if destination is Destination.ONLINE else refuse_unfit(checked)
         refused = refusals(checked, rows.num_rows)
         if refused and not best_effort:
             raise _all_or_nothing(refused)
         keep = np.ones(rows.num_rows, bool)
         keep[[item.row for item in refused]] = False
         if keep.any():
-            self._write(checked, keep, rows, destination, request_id)
+            self._write(checked, keep, rows, destination, request_id, types)
         return Pushed(int(keep.sum()), tuple(refused), tuple(view.name for view in views))
 
     def _write(
@@ -147,11 +149,12 @@ class Push:
         rows: pa.Table,
         destination: Destination,
         request_id: str,
+        types: TypesBefore,
     ) -> None:
         with self._turns:
             before: dict[str, Appended] = {}
             if destination is not Destination.ONLINE:
-                before = append_rows(checked, keep, rows, request_id)
+                before = append_rows(checked, keep, rows, request_id, types)
             if destination is not Destination.OFFLINE:
                 for item in checked:
                     earlier = before.get(item.source.path) if item.source else None

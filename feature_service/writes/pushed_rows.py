@@ -95,6 +95,11 @@ class CheckedRows:
             columns[source.created_column] = self.created
         return columns
 
+    def refuse_at(self, column: str, rows: npt.NDArray[np.int64], why: str) -> None:
+        """Refuses rows for what is in a column of the source."""
+        name = _view_name(self.source, column) if self.source else column
+        self._refuse_at(rows, name, f"{name} {why}")
+
     def _typed(self, rows: pa.Table, field: Field, *, required: bool = False) -> pa.Array:
         if field.name not in rows.column_names:
             raise MalformedColumn(

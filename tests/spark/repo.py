@@ -109,6 +109,7 @@ of_floats = drawn("of_floats", 0, table("of_floats", ""))
 of_fractions = drawn("of_fractions", 0, table("of_fractions", ""))
 of_texts = drawn("of_texts", 0, table("of_texts", ""))
 of_half_seconds = drawn("of_half_seconds", 1.5, table("undated", ""))
+of_wider = drawn("of_wider", 0, table("of_wider", ""))
 of_nothing = drawn("of_nothing", 0, FileSource(name="nothing", path="data/nothing", timestamp_field="event"))
 of_lost = drawn("of_lost", 0, table("lost", ""))
 of_lost_path = drawn("of_lost_path", 0, on_spark("lost", path=f"file:{DATA}/lost", file_format="parquet"))
@@ -260,9 +261,22 @@ def _tables() -> Iterator[tuple[str, pa.Table]]:
         "texts": pa.array(["7", "8"]),
     }.items():
         yield f"of_{name}.parquet", plain.set_column(3, "value", values)
+    # Pushed: a part keeps the types of the file only where that changes nothing.
+    narrow = plain.set_column(1, "event", plain["event"].cast(pa.timestamp("ms")))
+    yield "of_wider.parquet", narrow.set_column(3, "value", plain["value"].cast(pa.int32()))
+    digits = "0" * 32
+    yield f"of_wider.parquet.d/pushed-{1:020d}-{digits}-{digits}.parquet", wider_table()
     for month, key in (("01", "z"), ("12", "y")):
         part = rows_table([Row(key, 1, None, int(month))]).append_column("part", pa.array([key]))
         yield f"tree [1]/month={month}/data.parquet", part
+
+
+def wider_table() -> pa.Table:
+    """One row, half a millisecond after second 5, of a value that int32 does not hold."""
+    event = START + timedelta(seconds=5, microseconds=500)
+    return rows_table([Row("z", 5, None, 2**40)]).set_column(
+        1, "event", pa.array([event], pa.timestamp("us", "UTC"))
+    )
 
 
 def _tied_table() -> pa.Table:

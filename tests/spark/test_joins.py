@@ -44,6 +44,14 @@ def asked(pairs: list[tuple[str | None, int]], **others: object) -> pa.Table:
     return pa.table({"key": keys, "event_timestamp": moments([second for _, second in pairs]), **others})
 
 
+def test_parts_of_wider_types_are_read_beside_their_file(on_spark: OnSpark) -> None:
+    """A push that the file's types would change keeps its own; no join before the event knows of it."""
+    at = [START + timedelta(seconds=5, microseconds=micros) for micros in (0, 499, 500)]
+    rows = pa.table({"key": ["z"] * 3, "event_timestamp": pa.array(at, pa.timestamp("us", "UTC"))})
+    found, _ = on_spark.join(["of_wider:value"], rows)
+    assert found["value"].to_pylist() == [50, 50, 2**40]
+
+
 def test_the_join_is_the_oracle_and_keeps_the_rows_of_files(on_spark: OnSpark) -> None:
     """210 drawn data sets at once, in four views, of Parquet, Spark's own path and query: ties, late rows,
     nulls, duplicates, the bound of the ttl.
