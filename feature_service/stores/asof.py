@@ -203,7 +203,8 @@ class AsofOfflineStore(WithoutMonitoring):
         table: pa.Table,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Adds rows to the view's source as a Parquet part; the same rows twice are written once.
+        """Adds rows to the view's source as a Parquet part, unless they are what was added last: views of one
+        push source hand over the same rows each.
 
         Raises ValueError for a value that would not be read as it was written, beside the source's files.
         """
@@ -214,8 +215,7 @@ class AsofOfflineStore(WithoutMonitoring):
         table = table.select([name for name in table.column_names if not name.startswith("__index_level_")])
         table = table.rename_columns([columns.get(name, name) for name in table.column_names])
         table = _in_types_of(source, path, table.replace_schema_metadata(None))
-        digest = parquet.digest_of(table)
-        parquet.append(path, table, digest, digest)
+        parquet.append(path, table, None, parquet.digest_of(table))
         if progress:
             progress(table.num_rows)
 

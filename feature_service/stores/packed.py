@@ -13,7 +13,7 @@ import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,8 @@ from plumbline.features.errors import StoreUnavailable
 
 _log = logging.getLogger("plumbline.features")
 _MICROSECOND = timedelta(microseconds=1)
+#: How far after now the event time of a row may lie; the service's own setting has this default.
+MAX_CLOCK_SKEW = timedelta(seconds=60)
 
 FeastRow = tuple[EntityKey, dict[str, FeastValue], datetime, datetime | None]
 
@@ -80,8 +82,8 @@ class PackedStore(OnlineStore):
         data: list[FeastRow],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """See Feast's OnlineStore. A value that does not fit the declared type, and a null in a key, raise
-        ValueError."""
+        """See Feast's OnlineStore. A value that does not fit the declared type, a null in a key, and an event
+        time in the future raise ValueError."""
         rows, schemas = self._rows(config)
         stored = self._table(config, table)
         schemas.keep(stored.prefix, stored.layout)
@@ -89,6 +91,7 @@ class PackedStore(OnlineStore):
             raise ValueError(
                 f"view {table.name}: a join key is null; leave such rows out, they match nothing"
             )
+        _refuse_future(table.name, [event for _, _, event, _ in data])
         keys = [_key(config, entity_key) for entity_key, _, _, _ in data]
         packed = stored.layout.pack(
             [
@@ -252,6 +255,18 @@ class PackedStore(OnlineStore):
             keys = [_key(config, key) for key in utils._get_entity_key_protos(entities)]
             asked.append(Asked(table, self._table(config, table), features, keys, places, rows))
         return asked
+
+
+def _refuse_future(view: str, events: Sequence[datetime]) -> None:
+    now = datetime.now(UTC)
+    latest = micros(now + MAX_CLOCK_SKEW)
+    for row, event in enumerate(events):
+        if micros(event) > latest:
+            raise ValueError(
+                f"view {view}: the event time of row {row}, {event.isoformat()}, lies in the future (now "
+                f"{now.isoformat()}): it would keep the rows of the present from its key. Leave it out, or "
+                "end the materialization now; times without a zone count as UTC"
+            )
 
 
 def _ttl_micros(table: Any) -> int | None:

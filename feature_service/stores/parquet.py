@@ -89,10 +89,12 @@ def read(file: str, columns: Sequence[str] | None = None) -> pa.Table:
     return pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None)
 
 
-def append(path: str, rows: pa.Table, identity: str, digest: str) -> Appended:
+def append(path: str, rows: pa.Table, identity: str | None, digest: str) -> Appended:
     """Adds rows durably as a part, unless that part is there already.
 
-    identity: 32 hex digits, of the request that adds. digest: 32 hex digits, of what it adds. Appends
+    identity: 32 hex digits, of the request that adds; None: a part of the same digest counts as the same
+    only while it is the last one, as what came between may have to be undone by saying the first again.
+    digest: 32 hex digits, of what it adds. Appends
     to one local source take turns, those of other processes of this machine too. Object storage has no turns:
     parts that are added at the same moment may get the same number, and the same request sent twice at
     the same moment may add its rows twice, which joins and online reads do not tell from once.
@@ -107,7 +109,7 @@ def append(path: str, rows: pa.Table, identity: str, digest: str) -> Appended:
         name, before = next_part(str(folder), os.listdir(folder), identity, digest)
         if before is not None:
             return before
-        if merged_before(folder, identity, digest):
+        if identity is not None and merged_before(folder, identity, digest):
             return Appended(None, False)
         write_whole(folder / name, rows)
         os.fsync(directory)
@@ -180,7 +182,7 @@ def _remote_parts(path: str) -> tuple[str, ...]:
         return ()
 
 
-def _append_remote(path: str, rows: pa.Table, identity: str, digest: str) -> Appended:
+def _append_remote(path: str, rows: pa.Table, identity: str | None, digest: str) -> Appended:
     path = path.rstrip("/")
     folder = f"{path}.d" if path.endswith(_SUFFIX) and not remote.is_folder(path) else path
     try:

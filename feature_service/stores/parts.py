@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import re
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,13 +90,20 @@ def without_merged(files: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(file for file in files if file not in hidden) if hidden else files
 
 
-def next_part(folder: str, names: Iterable[str], identity: str, digest: str) -> tuple[str, Appended | None]:
+def next_part(
+    folder: str, names: Iterable[str], identity: str | None, digest: str
+) -> tuple[str, Appended | None]:
     """The name of the part to add to those of a folder, or what became of it when its request added it
     before.
 
-    folder: as the files are to be named. Raises OtherRowsError when the request added other rows.
+    folder: as the files are to be named. identity None: nobody says which request it is; rows that are
+    those of the last part were added before. Raises OtherRowsError when the request added other rows.
     """
     parts, _ = parts_of(names)
+    if identity is None:
+        if parts and not parts[-1].merged and parts[-1].digest == digest:
+            return parts[-1].name, Appended(f"{folder}/{parts[-1].name}", False)
+        identity = uuid.uuid4().hex
     for part in parts:
         if part.identity == identity and not part.merged:
             if part.digest != digest:

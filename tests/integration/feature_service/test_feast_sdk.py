@@ -10,11 +10,13 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from feast import FeatureStore
@@ -25,6 +27,9 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.ui_server import get_app
 
 from feature_service.app import build
+from feature_service.feast_adapters.apply import apply
+from feature_service.settings import FeatureSettings
+from feature_service.stores.packed import MAX_CLOCK_SKEW
 from plumbline.channel import open_channel
 from plumbline.features.client import FeatureClient
 from plumbline.features.v1.feature_retrieval_service_pb2_grpc import FeatureRetrievalServiceStub
@@ -200,6 +205,82 @@ def test_nulls_in_what_the_sdk_writes(shared: Shared) -> None:
     keyless = rows.assign(driver_id=pd.array([None, 63], "Int64"))
     with pytest.raises(ValueError, match="view trips: a join key is null"):
         shared.store.write_to_online_store("trips", keyless)
+
+
+def test_rows_of_the_future_do_not_block_their_key(packed: Shared) -> None:
+    """The service refuses them; the SDK took them, and the key, later pushes included, read NOT_FOUND."""
+    now = datetime.now(UTC)
+    columns = {"n": [7, 8], "rate": [0.5] * 2, "tag": ["x"] * 2, "created": [now] * 2}
+    late = pd.DataFrame(
+        columns | {"driver_id": [71, 72], "event_timestamp": [now, now + timedelta(days=400)]}
+    )
+    parts = packed.server.repo / "data" / "trips.parquet.d"
+    before = set(parts.glob("*.parquet"))
+    for to in (PushMode.ONLINE, PushMode.ONLINE_AND_OFFLINE):
+        with pytest.raises(ValueError, match=r"view trips: the event time of row 1, .*, lies in the future"):
+            packed.store.push("trips_push", late, to=to)
+    naive = late.assign(event_timestamp=late["event_timestamp"].dt.tz_localize(None))
+    with pytest.raises(ValueError, match="times without a zone count as UTC"):
+        packed.store.push("trips_push", naive)
+    assert set(parts.glob("*.parquet")) == before
+    right = late.assign(event_timestamp=[now, now])
+    packed.store.push("trips_push", right)
+    found = sdk(packed.store, Question(("trips:n",), {"driver_id": [71, 72]}))["n"]
+    assert (found.values, found.statuses) == ([7, 8], ["PRESENT", "PRESENT"])
+
+
+def test_clocks_may_differ_a_little(packed: Shared) -> None:
+    soon = datetime.now(UTC) + MAX_CLOCK_SKEW - timedelta(milliseconds=1)
+    row = {"driver_id": 73, "event_timestamp": soon, "created": soon, "n": 7, "rate": 0.5, "tag": "x"}
+    packed.store.push("trips_push", pd.DataFrame([row]))
+    assert FeatureSettings.model_fields["max_clock_skew_seconds"].default == MAX_CLOCK_SKEW.total_seconds()
+
+
+def test_a_value_that_is_taken_back_is_joined_as_it_is_served(shared: Shared) -> None:
+    """Without a created time the row pushed last counts, also where it was pushed before."""
+    event = ago(0.01)
+    parts = shared.server.repo / "data" / "weather.parquet.d"
+    for number, temp in enumerate([1.0, 2.0, 1.0, 1.0]):
+        row = {"city_id": "EWR", "event_timestamp": event, "temp": temp}
+        for write in (shared.store.write_to_online_store, shared.store.write_to_offline_store):
+            write("weather", pd.DataFrame([row]))
+        found = sdk(shared.store, Question(("weather:temp",), {"city_id": ["EWR"]}))
+        assert found["temp"].values == [temp]
+        rows = pd.DataFrame({"city_id": ["EWR"], "event_timestamp": [ago(0)]})
+        joined = shared.store.get_historical_features(rows, ["weather:temp"]).to_arrow()
+        assert joined["temp"].to_pylist() == [temp]
+        # What was written last is written once.
+        assert len(list(parts.glob("*.parquet"))) == min(number, 2) + 1
+
+
+def test_what_the_sdk_writes_is_joined_as_it_is(tmp_path: Path) -> None:
+    """Beside a file of float32 and milliseconds; and what no type unites with the file is refused."""
+    repo = write_repo(tmp_path)
+    table = pa.table(
+        {
+            "city_id": ["LGA"],
+            "event_timestamp": pa.array([ago(5)], pa.timestamp("ms", "UTC")),
+            "temp": pa.array([0.5], pa.float32()),
+        }
+    )
+    pq.write_table(table, repo / "data" / "weather.parquet")
+    pq.write_table(
+        pa.table({"driver_id": [1.0], "city_id": ["LGA"], "event_timestamp": [ago(5)], "visits": [1]}),
+        repo / "data" / "pair.parquet",
+    )
+    apply(repo)
+    store = FeatureStore(str(repo))
+    event = ago(1) + timedelta(microseconds=1_500)
+    row = pd.DataFrame([{"city_id": "LGA", "event_timestamp": event, "temp": 0.1}])
+    store.write_to_offline_store("weather", row)
+    at = [event - timedelta(microseconds=1), event]
+    asked = pd.DataFrame({"city_id": ["LGA"] * 2, "event_timestamp": at})
+    found = store.get_historical_features(asked, ["weather:temp"]).to_arrow()
+    assert found["temp"].to_pylist() == [0.5, 0.1]
+    large = pd.DataFrame([{"driver_id": 2**53 + 1, "city_id": "LGA", "event_timestamp": event, "visits": 1}])
+    with pytest.raises(ValueError, match="source pair_table: driver_id of row 0 is not exact"):
+        store.write_to_offline_store("pair", large)
+    assert not (repo / "data" / "pair.parquet.d").exists()
 
 
 def test_training_rows_are_the_same_from_the_sdk_and_the_service(shared: Shared) -> None:
