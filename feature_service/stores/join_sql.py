@@ -99,6 +99,61 @@ def keys_of_entities(view: SourceView) -> Matching:
     return Matching(f"SELECT DISTINCT {names} FROM entity", tuple(key_list(view)))
 
 
+def count_rows(view: SourceView) -> str:
+    """Query for how many rows the source has; answered from footers."""
+    return f"SELECT count(*) FROM {sql.relation(view.rows)}"
+
+
+def number_keys(table: str, keys: Sequence[str]) -> str:
+    """Creates a table of (key columns of entity…, number), numbers from 0 on: all but null keys."""
+    names = ", ".join(keys)
+    some = " AND ".join(f"{key} IS NOT NULL" for key in keys)
+    return (
+        f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {names}, row_number() OVER () - 1 AS number "
+        f"FROM (SELECT DISTINCT {names} FROM entity WHERE {some})"
+    )
+
+
+def numbered_entities(table: str, keys: Sequence[str]) -> str:
+    """Query for (number of the key, t, r) of the entity rows whose keys are not null, in any order."""
+    if not keys:
+        return "SELECT CAST(0 AS BIGINT) AS number, t, r FROM entity"
+    return f"SELECT number, t, r FROM entity JOIN {table} USING ({', '.join(keys)})"
+
+
+def numbered_rows(
+    view: SourceView,
+    types: Mapping[str, str],
+    where: Sequence[str],
+    known_at: KnownAt,
+    table: str,
+    *,
+    tied: bool = False,
+) -> str:
+    """Query for (number of the key, ev, [cr,] f0…) of the source's rows of those keys, in any order.
+
+    tied: of each group in the table tied(number, known) only the greatest row, by the whole of the order.
+    """
+    features = [f"f{i}" for i in range(len(view.features))]
+    columns = ", ".join(["number", "ev", *(["cr"] if view.rows.created else []), *features])
+
+    def numbered(*, tie_break: bool) -> str:
+        rows = sql.rows(view, types, tie_break=tie_break, where=where, known_at=known_at)
+        if not view.keys:
+            return f"(SELECT CAST(0 AS BIGINT) AS number, s.* FROM ({rows}) AS s)"
+        on = " AND ".join(f"s.k{i} = n.{key.name}" for i, key in enumerate(view.keys))
+        return f"(SELECT n.number, s.* FROM ({rows}) AS s JOIN {table} AS n ON {on})"
+
+    if not tied:
+        return f"SELECT {columns} FROM {numbered(tie_break=False)}"
+    order = ", ".join(["ev DESC", *sql.descending(view, tie_break=True)])
+    return (
+        f"SELECT {columns} FROM {numbered(tie_break=False)} ANTI JOIN tied USING (number, known) UNION ALL "
+        f"SELECT {columns} FROM {numbered(tie_break=True)} SEMI JOIN tied USING (number, known) "
+        f"QUALIFY row_number() OVER (PARTITION BY number, known ORDER BY {order}) = 1"
+    )
+
+
 def _group(view: SourceView) -> list[str]:
     return [*key_list(view), "known"]
 
