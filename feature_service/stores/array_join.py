@@ -21,6 +21,8 @@ SHARE = 0.5
 _READ_ROWS = 8_192
 #: What matching takes for a row, of the source or of the entity rows: its times, codes, order, in bytes.
 _MATCHING = 64
+#: What is kept of an entity row for each set of keys.
+_KEPT = 24
 
 
 class ArrayJoin:
@@ -46,10 +48,11 @@ class ArrayJoin:
 
         types: DuckDB type of each source column. where: see asof_sql.rows.
         """
-        most = int(self._session.memory_limit() * SHARE) - entity_rows * _MATCHING
+        keys = tuple(dict.fromkeys(key.name for key in view.keys))
+        kept = _KEPT * len(self._entities.keys() | {keys})
+        most = int(self._session.memory_limit() * SHARE) - entity_rows * (kept + _MATCHING)
         if most < 0:
             return None
-        keys = tuple(key.name for key in view.keys)
         if keys not in self._entities:
             self._entities[keys] = self._numbered(keys, entity_rows)
         numbers, entities = self._entities[keys]

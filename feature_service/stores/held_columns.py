@@ -66,7 +66,8 @@ class Anything:
     def add(self, column: pa.Array) -> bool:
         """Adds rows, or says that they are too many for one array."""
         self._bytes += column.nbytes
-        self._chunks.append(column)
+        # A copy: what DuckDB gave stays in memory as long as any column of it.
+        self._chunks.append(pa.concat_arrays([column]))
         return self._bytes <= _MOST_BYTES
 
     def take(self, rows: Ints, none: Bools) -> pa.Array:

@@ -2,14 +2,17 @@
 
 A row is known from known = max(event, created) on. Of a key's rows in the order of `known`, only those count
 whose event time is the greatest so far: any other is behind a row that was known before it. Those rows, the
-frontier, are what answers from `known` on until the next of them, so that one ASOF join on `known` finds the
-row of each entity row. Without created times, or when they are ignored, known = event and every row is in it.
+frontier, are what answers from `known` on until the next of them. Without created times, or when they are
+ignored, known = event and every row is in it.
+
+Rows that fit in memory are only read here, with their keys numbered, and matched by `last_known`. Others have
+a table of the frontier, and one ASOF join on `known` finds the row of each entity row.
 
 Rows of one key and one `known` in the frontier have one event time, so the rest of the order decides between
 them: created, then the order of pushes, then feature values. (Rows of one event time that became known one
-after the other are in the order of their created times already.) Sources seldom hold such rows; they are
-looked for by a count, and only their groups are sorted out. Feature values are read for it only if
-created times leave a group undecided.
+after the other are in the order of their created times already.) Sources seldom hold such rows: they are
+looked for, and only their groups are sorted out. Feature values are read for it only if created times leave a
+group undecided.
 """
 
 # Identifiers are k0…, f0…, quoted names of definitions or fixed; nothing comes from a request.

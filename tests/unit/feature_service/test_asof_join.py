@@ -256,6 +256,19 @@ def test_several_join_keys_of_other_types(join: AsofJoin, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("way")
+def test_several_join_keys_may_have_one_column_of_the_entity_rows(join: AsofJoin, tmp_path: Path) -> None:
+    """A round trip: from and to are the same airport."""
+    table = pa.table(
+        {"from": ["A", "A", "B"], "to": ["B", "A", "B"], "event": times([1, 1, 1]), "value": [1, 2, 3]}
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    keys = [SourceColumn("e0", name, ValueType.STRING) for name in ("from", "to")]
+    join.set_entities(micros([2, 2, 2]), [pa.array(["A", "B", "C"])])
+    found = join.join(view(tmp_path / "t.parquet", keys=keys, created=None), KnownAt.CREATED_BY_THEN)
+    assert found["value"].to_pylist() == [2, 3, None]
+
+
+@pytest.mark.usefixtures("way")
 def test_a_view_without_entities_answers_everybody(join: AsofJoin, tmp_path: Path) -> None:
     path = write(tmp_path / "t.parquet", [Row("x", 1, 1, 1), Row("y", 3, 3, 3)])
     join.set_entities(micros([0, 2, 5]), [])
