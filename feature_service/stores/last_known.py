@@ -76,14 +76,13 @@ def last_known(
     answer = np.full(entities.total, -1)
     if not len(source.keys) or not len(entities.keys):
         return answer
-    known = _known(source, known_at)
-    places, starts, codes, order = _frontier(source, known, entities)
+    places, starts, codes, order = _frontier(source, entities, known_at)
     found = np.searchsorted(codes, places, "right") - 1
     some = np.flatnonzero((found >= 0) & (codes[found] >= starts))
     found = found[some]
     tied = _settle(codes, order, found, source.created)
     if len(tied):
-        return Tied(source.keys[tied], known[tied])
+        return Tied(source.keys[tied], _known(source, known_at)[tied])
     rows = order[found]
     if ttl_micros is not None:
         # Never negative: a row that answers is not later. Without a sign, the greatest ages fit as well.
@@ -100,18 +99,21 @@ def _known(source: SourceTimes, known_at: KnownAt) -> Ints:
     return np.maximum(source.events, source.created)
 
 
-def _frontier(source: SourceTimes, known: Ints, entities: EntityTimes) -> tuple[Ints, Ints, Ints, Ints]:
+def _frontier(source: SourceTimes, entities: EntityTimes, known_at: KnownAt) -> tuple[Ints, Ints, Ints, Ints]:
     """Where each entity row comes among the rows of the frontier, and where its key begins; the frontier as
     sorted integers of (key, known), and which row each is."""
     keys = int(entities.keys[-1]) + 1
-    short, places, width = _small(known, entities.times, keys)
+    known = _known(source, known_at)
+    cutoff = known is not source.events
+    known, places, width = _small(known, entities.times, keys)
     starts = entities.keys * width
     places += starts
     codes = source.keys * width
-    codes += short
+    codes += known
+    del known  # with many rows, each such array is much memory
     order = np.argsort(codes)
     codes = codes[order]
-    if known is not source.events:
+    if cutoff:
         events, _, width = _small(source.events, entities.times[:0], keys)
         events += source.keys * width
         events = events[order]
