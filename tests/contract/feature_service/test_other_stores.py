@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 import pytest
@@ -19,6 +20,7 @@ from feature_service.feast_adapters.apply import apply
 from feature_service.feast_adapters.online import FeastOnlineStore
 from feature_service.feast_adapters.online_stores import open_online_store
 from feature_service.feast_adapters.repo import FeastRepo, load_config
+from feature_service.ports import NewRows
 from plumbline.features.errors import SourceUnreadable, StoreUnavailable
 from tests.contract.feature_service.stores_of_others import DocumentOnlineStore
 from tests.integration.feature_service.conftest import unused_port
@@ -170,6 +172,20 @@ def test_a_failure_of_the_store_is_told_with_its_name_and_cause(
     assert caught.value.__cause__ is error
     assert "secret" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_a_write_that_fails_is_told_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, view = opened(tmp_path, _DOCUMENTS)
+    values = [pa.array([1]), pa.array([0.5]), pa.array(["a"])]
+    rows = NewRows((pa.array([1]),), tuple(values), np.array([10], np.int64), None)
+    assert store.write(view, rows) == 1
+
+    def refuses(*_: Any) -> None:
+        raise DriverError("read only")
+
+    monkeypatch.setattr(DocumentOnlineStore, "online_write_batch", refuses)
+    with pytest.raises(StoreUnavailable, match="mongodb://db:27017 failed: DriverError: read only"):
+        store.write(view, rows)
 
 
 @pytest.mark.parametrize(
