@@ -13,6 +13,7 @@ from feature_service.packed.store import PackedOnlineStore
 from feature_service.planning import Definitions
 from feature_service.writes.merging import merge_parts
 from plumbline.errors import PlumblineError
+from plumbline.features.errors import StoreUnavailable
 
 _log = logging.getLogger("plumbline.features")
 
@@ -31,6 +32,10 @@ async def refreshing(
             try:
                 await asyncio.to_thread(store.hold, stored_views(definitions))
                 held = definitions
+            except StoreUnavailable as error:
+                _log.warning(
+                    "rows in the online store stay as the ttls before said; tried again: %s", error.message
+                )
             except Exception:  # noqa: BLE001 - the outermost frame of its task, which must outlive any fault
                 _log.exception("rows in the online store stay as the ttls before said; tried again")
         await asyncio.sleep(seconds)

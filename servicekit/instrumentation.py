@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from opentelemetry import trace
 
 from plumbline import wire
-from plumbline.errors import Internal, PlumblineError, ResourceExhausted
+from plumbline.errors import Internal, InvalidArgument, PlumblineError, ResourceExhausted
 from servicekit.context import ACTOR_METADATA, set_actor
 from servicekit.telemetry import CallMetrics, Telemetry
 from servicekit.tracing import ServerSpans
@@ -90,7 +91,10 @@ class InstrumentedServer:
         serializer = handler.response_serializer
         if serializer is not None:
             serializer = _serializer(serializer)
-        return make(behavior, handler.request_deserializer, serializer)
+        deserializer = handler.request_deserializer
+        if deserializer is not None:
+            deserializer = _deserializer(deserializer, method, raises=handler.request_streaming)
+        return make(behavior, deserializer, serializer)
 
 
 class _Generic(grpc.GenericRpcHandler):
@@ -122,11 +126,39 @@ def _serializer(inner: Any) -> Any:
     return serialize
 
 
+class _Undecodable:
+    """Stands for a request that is none."""
+
+    def __init__(self, error: InvalidArgument) -> None:
+        self.error = error
+
+
+def _deserializer(inner: Any, method: str, *, raises: bool) -> Any:
+    """What a client sends that is no such message is its own fault: INVALID_ARGUMENT, and no traceback.
+
+    raises: of a stream's messages; the handler is running and meets the error where it reads. Of a single
+    request gRPC asks before the handler is called, and would make UNKNOWN and a traceback of it.
+    """
+
+    def deserialize(data: bytes) -> Any:
+        try:
+            return inner(data)
+        except DecodeError:
+            error = InvalidArgument(f"the {len(data)} bytes of the request are no message of {method}")
+        if raises:
+            raise error
+        return _Undecodable(error)
+
+    return deserialize
+
+
 def _unary(calls: CallRecord, inner: Any) -> Any:
     async def call(request: Any, context: Any) -> Any:
         start = time.perf_counter()
         span = calls.begin(context.invocation_metadata())
         try:
+            if type(request) is _Undecodable:
+                raise request.error
             reply = await inner(request, context)
         except BaseException as error:
             await calls.failed(error, context, start, span)
@@ -142,6 +174,8 @@ def _streaming(calls: CallRecord, inner: Any) -> Any:
         start = time.perf_counter()
         span = calls.begin(context.invocation_metadata())
         try:
+            if type(request) is _Undecodable:
+                raise request.error
             replies = inner(request, context)
             if hasattr(replies, "__aiter__"):
                 async for reply in replies:

@@ -9,12 +9,10 @@ whole seconds, Redis in microseconds: within one second, SQLite lets the later w
 from __future__ import annotations
 
 import fcntl
-import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -28,20 +26,11 @@ from feast.protos.feast.types.Value_pb2 import Value as FeastValue
 from feast.repo_config import RepoConfig
 
 from feature_service.domain import FeatureView, Field
+from feature_service.feast_adapters.store_failures import failure
+from feature_service.feast_adapters.store_options import prepare
 from feature_service.feast_adapters.values import to_array, to_values
 from feature_service.ports import NO_TIME, NOT_STORED, Micros, NewRows, StoredRows
-from plumbline.features.errors import SourceUnreadable, StoreUnavailable
-
-try:
-    from redis.exceptions import RedisClusterException, RedisError
-except ImportError:  # the redis extra is not installed, so the store cannot be Redis
-
-    class RedisError(Exception):  # type: ignore[no-redef]
-        """Never raised."""
-
-    class RedisClusterException(Exception):  # type: ignore[no-redef]
-        """Never raised."""
-
+from plumbline.features.errors import SourceUnreadable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -54,47 +43,51 @@ class FeastOnlineStore:
     """See ports.OnlineStore.
 
     That an older row does not replace a newer one holds among all writers of this class: of one process, and,
-    where the store is a file, of all processes of one machine. It does not hold against other machines, other
+    where the store is SQLite, of all processes of one machine. It does not hold against other machines, other
     programs that write by Feast's SDK, or processes that share a store on the network; nor are created times
     compared with those of stored rows, which Feast's stores do not tell.
 
-    timeout: seconds to wait for a store on the network. Each thread has a connection of its own to read
-    by, so that no reader sees what a writer has not committed.
+    timeout: seconds to wait for Redis; other stores on the network have settings of their own. Each thread
+    has a connection of its own to read by, so that no reader sees what a writer has not committed.
     """
 
     def __init__(self, config: RepoConfig, *, timeout: float) -> None:
         self._config = config
+        prepared = prepare(config, timeout)
         #: Where the store is, for messages to people; without passwords.
-        self.address = _prepare(config, timeout)
+        self.address = prepared.address
         self._readers = threading.local()
         self._writer: FeastStore = get_online_store_from_config(config.online_store)
         self._write_lock = threading.Lock()
-        self._lock_file = _lock_file(config)
+        file = prepared.file
+        self._lock_file = None if file is None else file.with_name(f"{file.name}.lock")
 
     def read(self, view: FeatureView, features: Sequence[Field], keys: Sequence[pa.Array]) -> StoredRows:
         """See ports.OnlineStore."""
-        with self._reachable(view):
-            return self._read(self._reader(), view, features, keys)
+        return self._read(self._reader(), view, features, keys)
 
     def write(self, view: FeatureView, rows: NewRows) -> int:
         """See ports.OnlineStore."""
-        with self._write_lock, self._reachable(view), self._alone():
+        with self._write_lock, self._alone(view):
             chosen = _newest_of_each_key(rows)
             stored = self._stored_times(view, [key.take(pa.array(chosen)) for key in rows.keys], len(chosen))
             chosen = chosen[rows.event_micros[chosen] >= stored]
             for start in range(0, len(chosen), _WRITE_CHUNK):
                 part = chosen[start : start + _WRITE_CHUNK]
                 data = _feast_rows(view, rows, part)
-                self._writer.online_write_batch(self._config, _feast_view(view), data, None)
+                with self._of_store(view):
+                    self._writer.online_write_batch(self._config, _feast_view(view), data, None)
             return len(chosen)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self, view: FeatureView) -> Iterator[None]:
         """No other process of this machine compares and writes meanwhile."""
         if self._lock_file is None:
             yield
             return
-        with self._lock_file.open("a") as file:
+        with self._of_store(view):
+            lock = self._lock_file.open("a")
+        with lock as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # given back with the file
             yield
 
@@ -122,8 +115,9 @@ class FeastOnlineStore:
         found: list[tuple[datetime | None, dict[str, FeastValue] | None]] = [(None, None)]
         for start in range(0, len(entity_keys), _READ_CHUNK):
             part = entity_keys[start : start + _READ_CHUNK]
-            # Redis adds a name of its own to the list it is given.
-            found += store.online_read(self._config, _feast_view(view), part, list(names))
+            with self._of_store(view):
+                # Redis adds a name of its own to the list it is given.
+                found += store.online_read(self._config, _feast_view(view), part, list(names))
         times = np.fromiter((_event_micros(*row) for row in found), np.int64, len(found))
         rows = [row if times[i] != NOT_STORED else None for i, (_, row) in enumerate(found)]
         index = pa.array(slot)
@@ -141,62 +135,15 @@ class FeastOnlineStore:
         return StoredRows(times[slot], values)
 
     @contextmanager
-    def _reachable(self, view: FeatureView) -> Iterator[None]:
+    def _of_store(self, view: FeatureView) -> Iterator[None]:
+        """Around what the store itself does."""
         try:
             yield
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error):
-                raise SourceUnreadable(
-                    f"view {view.name} has no table in the online store {self.address}; "
-                    "apply the definitions",
-                    metadata={"view": view.name},
-                ) from error
-            raise self._unavailable(error) from error
-        except (RedisError, RedisClusterException, OSError) as error:
-            raise self._unavailable(error) from error
-
-    def _unavailable(self, error: Exception) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"the online store {self.address} cannot be reached: {error}",
-            metadata={"store": self.address},
-        )
-
-
-def _prepare(config: RepoConfig, timeout: float) -> str:
-    """Sets what the service needs on the store's configuration; returns the store's address for people."""
-    options: Any = config.online_store
-    kind = str(options.type)
-    if hasattr(options, "connection_string"):
-        if hasattr(options, "skip_dedup"):
-            options.skip_dedup = True  # the guard here compares; Redis's own drops corrections
-        address = ",".join(part for part in options.connection_string.split(",") if "=" not in part)
-        wanted = {"socket_timeout": str(timeout), "socket_connect_timeout": str(timeout)}
-        if str(getattr(options, "redis_type", "redis")) in ("redis", "RedisType.redis"):
-            # The client would try again for longer than a read waits, and so hide what is wrong. A connection
-            # that a restart of the store closed is made anew without it.
-            wanted["retry"] = "null"
-        for name, value in wanted.items():
-            if f"{name}=" not in options.connection_string:
-                options.connection_string += f",{name}={value}"
-        return f"{kind}://{address}"
-    if hasattr(options, "path"):
-        path = Path(config.repo_path or ".") / options.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with sqlite3.connect(path) as connection:
-            # Readers go on while a writer writes; the mode is kept in the file.
-            connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-        return f"{kind}:{options.path}"
-    return kind
-
-
-def _lock_file(config: RepoConfig) -> Path | None:
-    """Beside the file that the store is; None for a store on the network."""
-    path: str | None = getattr(config.online_store, "path", None)
-    if not path or "://" in str(path):
-        return None
-    file = Path(config.repo_path or ".") / path
-    return file.with_name(f"{file.name}.lock")
+        except Exception as error:
+            found = failure(self.address, view.name, error)
+            if found is None:
+                raise
+            raise found from error
 
 
 def _feast_view(view: FeatureView) -> FeastView:

@@ -141,7 +141,16 @@ def selection(found: OnlineFeaturesBody) -> Selection:
 
 
 def columns(found: dict[str, list[Any]]) -> dict[str, Cells]:
-    """The columns, by name."""
+    """The columns, by name. Raises InvalidField for a name that is no text."""
+    for name in found:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidField(
+                f"the column {name!r} has half of a character in its name",
+                metadata={"field": "columns"},
+                violations=[FieldViolation("columns", "names must be UTF-8 text")],
+            ) from error
     return {name: JsonCells(values) for name, values in found.items()}
 
 
@@ -181,7 +190,9 @@ def error_reply(error: PlumblineError) -> tuple[int, str]:
         "code": wire.status_code(error).name,
         "reason": error.reason,
     }
-    return _HTTP.get(wire.status_code(error), 500), json.dumps(detail, ensure_ascii=False)
+    # A name out of the request may hold half of a character, which JSON can write and UTF-8 cannot.
+    text = json.dumps(detail, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+    return _HTTP.get(wire.status_code(error), 500), text
 
 
 def _result(column: AnswerColumn) -> dict[str, Any]:

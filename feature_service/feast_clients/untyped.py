@@ -25,7 +25,8 @@ from plumbline.features.errors import TypeMismatch
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+#: Python refuses to read numbers of thousands of digits, which fit no type anyway.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -63,6 +64,7 @@ def _array(cells: Sequence[Any], kind: ValueType, column: str, read: Callable[[A
         except _DoesNotFitError as error:
             shown = json.dumps(cell, default=str, ensure_ascii=False)
             shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+            shown = shown.encode("utf-8", "backslashreplace").decode()  # messages are UTF-8
             raise TypeMismatch(
                 f"column {column!r} is declared {kind}, but row {row} holds {shown}",
                 metadata={"column": column, "expected": kind.value, "actual": shown},
@@ -97,7 +99,7 @@ def _json_reader(kind: ValueType) -> Callable[[Any], Any]:
             return _base64
         case ValueType.TIMESTAMP:
             return _json_time
-    return lambda cell: _checked(cell, str)
+    return _json_string
 
 
 def _text_reader(kind: ValueType) -> Callable[[str], Any]:
@@ -124,6 +126,15 @@ def _checked(cell: Any, wanted: type) -> Any:
     if not isinstance(cell, wanted):
         raise _DoesNotFitError
     return cell
+
+
+def _json_string(cell: Any) -> str:
+    found: str = _checked(cell, str)
+    try:
+        found.encode()
+    except UnicodeEncodeError as error:  # half of a character: JSON can write it, no store can
+        raise _DoesNotFitError from error
+    return found
 
 
 def _json_integer(cell: Any) -> int:

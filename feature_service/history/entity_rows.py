@@ -66,7 +66,7 @@ class SpooledRows:
             raise malformed(
                 "the Arrow IPC stream of the entity rows is cut short: its end-of-stream mark is missing"
             )
-        return _distinct(schema, names)
+        return _checked(schema, names)
 
     def checked(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for batch in self.batches():
@@ -104,7 +104,7 @@ class ParquetEntityRows:
             raise self._unreadable(error) from error
 
     def schema(self) -> pa.Schema:
-        return _distinct(self._dataset.schema, self._dataset.schema.names)
+        return _checked(self._dataset.schema, self._dataset.schema.names)
 
     def checked(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for batch in self._read(list(columns)):
@@ -193,8 +193,24 @@ def _no_stream(error: Exception) -> MalformedEntityRows:
     return malformed(f"the entity rows are not an Arrow IPC stream: {error}")
 
 
-def _distinct(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+def _checked(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise malformed(f"the entity rows have the column {repeated[0]!r} more than once", repeated[0])
+    for field in schema:
+        try:
+            _ = _zones(field.type)
+        except UnicodeDecodeError as error:
+            raise malformed(
+                f"the type of the column {field.name!r} names a time zone that is not UTF-8 text", field.name
+            ) from error
     return schema
+
+
+def _zones(kind: pa.DataType) -> list[str]:
+    """The time zones in a type. Raises UnicodeDecodeError, as any later look at the zone would."""
+    if pa.types.is_timestamp(kind):
+        return [kind.tz]
+    if pa.types.is_dictionary(kind):
+        return _zones(kind.value_type)
+    return [zone for i in range(kind.num_fields) for zone in _zones(kind.field(i).type)]

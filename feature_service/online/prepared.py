@@ -79,8 +79,7 @@ class _Group:
         self.reads = tuple(reads)
         self._layouts = [layouts[i] for i in reads]
         self.width = self._layouts[0].width
-        self._blanks = [(i, layouts[i].blank) for i in reads]
-        self._cut = not all(layout.fixed for layout in self._layouts)
+        self._blanks = [layout.blank for layout in self._layouts]
         self._heads = np.frombuffer(b"".join(layout.head for layout in self._layouts), "<u8").reshape(
             -1, 1, 2
         )
@@ -88,18 +87,19 @@ class _Group:
 
     def matrix(self, found: FoundRows, rows: int) -> npt.NDArray[np.uint8]:
         """(views, rows, width). Raises OtherLayout."""
-        parts: list[bytes] = []
+        parts: list[Any] = []  # bytes, and None where a row of fixed width is missing
         for i, layout in zip(self.reads, self._layouts, strict=True):
             view = found[i]
-            if self._cut:
+            if not layout.fixed:
                 blank, width = layout.blank, self.width
                 parts += [blank if row is None else row[:width] for row in view]
             else:
-                parts += view  # type: ignore[arg-type]
+                parts += view
         try:
             joined = b"".join(parts)
         except TypeError:  # a None among them, which is quicker seen here than looked for
-            joined = b"".join(blank if row is None else row for i, blank in self._blanks for row in found[i])
+            blanks = [blank for blank in self._blanks for _ in range(rows)]
+            joined = b"".join(blank if row is None else row for row, blank in zip(parts, blanks, strict=True))
         if len(joined) != len(parts) * self.width:
             raise OtherLayout
         matrix = np.frombuffer(joined, np.uint8).reshape(len(self.reads), rows, self.width)
@@ -161,7 +161,8 @@ class PreparedPlan:
             for item, cell in zip(plan.outputs, self._cells, strict=True)
         ]
         self._checks = [
-            (layout.head, bytes(8 * -(-len(layout.fields) // 64)), layout.width) for layout in self.layouts
+            (layout.head, bytes(8 * -(-len(layout.fields) // 64)), layout.width, layout.fixed)
+            for layout in self.layouts
         ]
         #: Whether all outputs are of fixed width.
         self.fixed = not self._others
@@ -200,10 +201,10 @@ class PreparedPlan:
         if not self.fixed:
             return None
         rows: list[bytes] = []
-        for (row,), (head, no_nulls, width), oldest in zip(found, self._checks, limits, strict=True):
+        for (row,), (head, no_nulls, width, whole), oldest in zip(found, self._checks, limits, strict=True):
             if row is None or not row.startswith(head) or not row.startswith(no_nulls, HEADER):
                 return None
-            if len(row) < width:
+            if len(row) < width or (whole and len(row) != width):
                 return None
             (event,) = _event(row, EVENT_AT)
             if event > now or event < oldest:

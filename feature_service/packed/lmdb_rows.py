@@ -12,6 +12,7 @@ import errno
 import hashlib
 import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class _Shared:
 
 
 _opened: dict[tuple[int, str], _Shared] = {}
+#: Environments that nobody uses any more but a transaction of another thread, perhaps; and whether they sync.
+_closing: dict[tuple[int, str], tuple[weakref.ref[lmdb.Environment], bool]] = {}
 _opening = threading.Lock()
 
 
@@ -287,7 +290,7 @@ def _open(path: str, map_size: int, sync: bool, address: str) -> _Shared:
     """The environment of a folder; LMDB forbids to open one twice in a process, so users share it."""
     with _opening:
         key = (os.getpid(), path)
-        shared = _opened.get(key)
+        shared = _opened.get(key) or _reopened(key)
         if shared is None:
             try:
                 Path(path).mkdir(parents=True, exist_ok=True)
@@ -313,6 +316,16 @@ def _open(path: str, map_size: int, sync: bool, address: str) -> _Shared:
         return shared
 
 
+def _reopened(key: tuple[int, str]) -> _Shared | None:
+    """An environment that was given back, and is not closed yet: until then there must be no other."""
+    reference, sync = _closing.pop(key, (None, False))
+    env = None if reference is None else reference()
+    if env is None:
+        return None
+    shared = _opened[key] = _Shared(env, sync)
+    return shared
+
+
 def _cure(error: Exception) -> str:
     """What to do about a store that cannot be opened."""
     if isinstance(error, FileExistsError | NotADirectoryError):
@@ -332,4 +345,5 @@ def _release(path: str, pid: int) -> None:
         shared.users -= 1
         if not shared.users:
             # Not closed here: a transaction of another thread may still run, and the last one closes it.
+            _closing[pid, path] = weakref.ref(shared.env), shared.sync
             del _opened[pid, path]

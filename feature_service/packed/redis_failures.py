@@ -27,7 +27,14 @@ _CURES = (
     (("LOADING", "Redis is loading"), "it is reading its data after a start; try again"),
     (("MISCONF",), "it cannot save to its disk and refuses writes: see its log"),
     (
-        ("CLUSTERDOWN", "not covered", "no node of the cluster", "Redis Cluster cannot be connected"),
+        (
+            "CLUSTERDOWN",
+            "The cluster is down",
+            "Hash slot not served",
+            "not covered",
+            "no node of the cluster",
+            "Redis Cluster cannot be connected",
+        ),
         "nodes of the cluster are missing: start them, or have replicas take over their slots",
     ),
 )

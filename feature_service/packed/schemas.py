@@ -40,7 +40,6 @@ class Schemas:
     def __init__(self, store: RowStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._kept: set[tuple[bytes, bytes]] = set()
         self._known: dict[tuple[bytes, bytes], RowLayout] = {}
         self._missing: dict[tuple[bytes, bytes], float] = {}
         self._told: dict[bytes, float] = {}
@@ -48,22 +47,18 @@ class Schemas:
         self.unreadable = 0
 
     def keep(self, view: bytes, layout: RowLayout) -> None:
-        """Makes sure that rows of this layout can be read by others; to be called before they are written."""
+        """Makes sure that rows of this layout can be read by others; to be called before they are written.
+
+        Asks the store every time: one that was emptied, or started again without its data, has lost the note,
+        and rows without it count as not stored once the view has another schema.
+        """
         key = view, layout.digest
-        if key in self._kept:
-            return
         name = _name(view, layout.digest)
         if self._store.note(name) is None:
             self._store.set_note(name, layout.describe())
         with self._lock:
-            self._kept.add(key)
             self._known[key] = layout
             self._missing.pop(key, None)
-
-    def forget(self, view: bytes) -> None:
-        """The view's rows were dropped, and perhaps the notes with them: they are written again."""
-        with self._lock:
-            self._kept = {key for key in self._kept if key[0] != view}
 
     def normal(self, view: bytes, layout: RowLayout, rows: Sequence[bytes | None]) -> Rows:
         """Rows of any layout, as rows of this one; blank where there is none that can be read."""

@@ -35,7 +35,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import compute_non_entity_date_range
 
-from feature_service.domain import KnownAt
+from feature_service.domain import KnownAt, ValueType
 from feature_service.stores import parquet, part_types, remote
 from feature_service.stores.asof_job import AsofRetrievalJob
 from feature_service.stores.asof_join import AsofJoin
@@ -110,16 +110,17 @@ class AsofOfflineStore(WithoutMonitoring):
         def run() -> pa.Table:
             table = entities.table
             with AsofJoin(join_limits(config)) as join:
-                keys: list[pa.ChunkedArray] = []
+                keys: dict[tuple[str, ValueType], pa.ChunkedArray] = {}
                 plans = []
                 for read in reads:
                     columns = []
                     for key in read.view.join_keys:
-                        columns.append(f"e{len(keys)}")
                         name = read.projection.entity_column(key.name)
-                        keys.append(key_column(entities.table[name], key.type, name))
+                        if (name, key.type) not in keys:
+                            keys[name, key.type] = key_column(entities.table[name], key.type, name)
+                        columns.append(f"e{list(keys).index((name, key.type))}")
                     plans.append(source_view(read.view, read.features, columns, any_type=True))
-                join.set_entities(entities.times.cast(pa.int64()), keys)
+                join.set_entities(entities.times.cast(pa.int64()), list(keys.values()))
                 for plan, shown in zip(plans, names, strict=True):
                     answer = join.join(plan, known_at)
                     if default_cutoff:

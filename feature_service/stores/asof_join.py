@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_service.arrow_types import TIMESTAMP, arrow_type
-from feature_service.domain import KnownAt, ValueType
+from feature_service.arrow_types import TIMESTAMP
+from feature_service.domain import KnownAt
 from feature_service.stores import asof_sql as sql
-from feature_service.stores import join_sql
-from feature_service.stores.asof_sql import EVERYTHING, ParquetRows, SourceColumn, SourceView
+from feature_service.stores.answer import Answer, nothing
+from feature_service.stores.array_join import ArrayJoin
+from feature_service.stores.asof_sql import ParquetRows, SourceView
+from feature_service.stores.frontier_join import FrontierJoin
 from feature_service.stores.session import JoinLimits, Session, readable
 from plumbline.features.errors import SourceUnreadable
 
@@ -23,11 +25,8 @@ __all__ = ["AsofJoin", "JoinLimits"]
 
 ResultT = TypeVar("ResultT")
 
-_BATCH_ROWS = 65_536
-#: So many rows of a source for each entity row are worth a look at which keys are asked for.
-_FEW = 8
-#: How much of a view's join lies behind when its rows are chosen: the rest is the join with the entity rows.
-_CHOSEN = 0.6
+#: How much of a view's join lies behind when its answer is found: the rest is to write it.
+_FOUND = 0.9
 
 
 class AsofJoin:
@@ -42,6 +41,7 @@ class AsofJoin:
         self._rows = 0
         self._range: tuple[int, int] | None = None
         self._results = 0
+        self._arrays, self._frontier = ArrayJoin(self._session), FrontierJoin(self._session)
 
     def __enter__(self) -> Self:
         return self
@@ -70,11 +70,12 @@ class AsofJoin:
     def no_entities(self, keys: Sequence[pa.DataType]) -> None:
         """Begins with no entity rows, of these types of keys; `add_entities` adds them."""
         self._rows, self._range = 0, None
+        self._arrays.forget()
         names = ["r", "t", *(f"e{i}" for i in range(len(keys)))]
         types = [pa.int64(), pa.int64(), *keys]
         empty = pa.table([pa.nulls(0, kind) for kind in types], names)
         with readable("the entity rows"):
-            self._insert("CREATE OR REPLACE TEMP TABLE entity AS SELECT * FROM entity_rows", empty)
+            self._session.load("CREATE OR REPLACE TEMP TABLE entity AS SELECT * FROM loaded", empty)
 
     def add_entities(
         self, micros: pa.ChunkedArray | pa.Array, keys: Sequence[pa.ChunkedArray | pa.Array]
@@ -84,7 +85,8 @@ class AsofJoin:
         table = pa.table([numbers, micros, *keys], ["r", "t", *(f"e{i}" for i in range(len(keys)))])
         with readable("the entity rows"):
             # A copy in DuckDB has statistics to plan by, and can spill; a registered Arrow table has neither.
-            self._insert("INSERT INTO entity SELECT * FROM entity_rows", table)
+            self._session.load("INSERT INTO entity SELECT * FROM loaded", table)
+        self._arrays.forget()
         self._rows += len(micros)
         bounds = pc.min_max(micros)
         low, high = bounds["min"].as_py(), bounds["max"].as_py()
@@ -96,60 +98,42 @@ class AsofJoin:
 
         Raises SourceUnreadable, ResourceExhausted, Cancelled.
         """
-        steps = self.answer(view, known_at)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                with pa.memory_map(str(end.value)) as source:
-                    return pa.ipc.open_file(source).read_all()
+        with readable(view.name):
+            found = _last(self._session.watch(lambda: self._find(view, known_at)))
+            if found.held:
+                return found.table()
+            path = _last(self._spooled(view, found))
+            with pa.memory_map(str(path)) as source:
+                return pa.ipc.open_file(source).read_all()
 
     def answer(self, view: SourceView, known_at: KnownAt) -> Generator[float, None, Path]:
         """As `join`, into an Arrow IPC file; yields from time to time how far it is (0 to 1)."""
-        self._results += 1
-        path = self._session.folder / f"result-{self._results}.arrow"
+        with readable(view.name):
+            find = self._session.watch(lambda: self._find(view, known_at))
+            found = yield from _scaled(find, 0, _FOUND)
+            return (yield from _scaled(self._spooled(view, found), _FOUND, 1))
+
+    def _find(self, view: SourceView, known_at: KnownAt) -> Answer:
         if self._range is None or not view.rows.files:
-            _write_nulls(path, view.features, self._rows)
-            return path
+            return nothing(view.features, self._rows)
         low, high = self._range
         where = [f"known <= {high}"]
         if view.ttl_micros is not None:
             # Older rows are outside the ttl of every entity row, and never newer than one inside.
             where.append(f"ev >= {low - view.ttl_micros}")
-        with readable(view.name):
-            yield from _scaled(self._session.watch(lambda: self._choose(view, where, known_at)), 0, _CHOSEN)
-            rows = yield from _scaled(self._session.watch(lambda: self._spool(path, view)), _CHOSEN, 1)
-            self._session.run("DROP TABLE frontier")
+        types = self.columns(view)
+        _check_columns(view, types)
+        asked = view, types, where, known_at, self._rows
+        return self._arrays.answer(*asked) or self._frontier.answer(*asked)
+
+    def _spooled(self, view: SourceView, found: Answer) -> Generator[float, None, Path]:
+        """The answer in a file."""
+        self._results += 1
+        path = self._session.folder / f"result-{self._results}.arrow"
+        rows = yield from self._session.watch(lambda: found.spool(path))
         if rows != self._rows:
             raise RuntimeError(f"view {view.name}: {self._rows} entity rows in, {rows} out")
         return path
-
-    def _choose(self, view: SourceView, where: list[str], known_at: KnownAt) -> None:
-        """Makes the frontier, without ties."""
-        types = self.columns(view)
-        _check_columns(view, types)
-        run = self._session.run
-        only = join_sql.keys_of_entities(view) if self._few_for(view) else EVERYTHING
-        run(join_sql.frontier(view, types, where, known_at, only=only))
-        [(some,)] = self._session.fetch(join_sql.has_ties(view))
-        if not some:
-            return
-        run(join_sql.ties(view))
-        if view.rows.created:
-            run(join_sql.drop_created_before(view))
-            run(join_sql.ties(view))
-        if self._any_ties():
-            run(join_sql.drop_ties(view))
-            run(join_sql.add_winners(view, types, where, known_at))
-        run("DROP TABLE ties")
-
-    def _few_for(self, view: SourceView) -> bool:
-        """Whether there are so few entity rows that most rows of the source may be of other keys."""
-        count = f"SELECT count(*) FROM {sql.relation(view.rows)}"  # noqa: S608 - of definitions; from footers
-        return self._rows * _FEW < int(self._session.fetch(count)[0][0])
-
-    def _any_ties(self) -> bool:
-        return bool(self._session.fetch("SELECT 1 FROM ties LIMIT 1"))
 
     def stream(
         self, view: SourceView, query: Callable[[Mapping[str, str]], str], rows: int
@@ -202,30 +186,6 @@ class AsofJoin:
         with readable(view.name):
             return {name: kind for name, kind, *_ in self._session.fetch(sql.describe(view.rows))}
 
-    def _spool(self, path: Path, view: SourceView) -> int:
-        """Writes the answer; returns its rows."""
-        self._session.check()
-        reader = self._session.connection.sql(join_sql.answer(view)).to_arrow_reader(_BATCH_ROWS)
-        schema = pa.schema(
-            [
-                (item.name, found.type if item.type is ValueType.UNSPECIFIED else arrow_type(item.type))
-                for item, found in zip(view.features, reader.schema, strict=True)
-            ]
-        )
-        rows = 0
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            for batch in reader:
-                self._session.check()
-                writer.write_batch(_restore(batch, schema))
-                rows += batch.num_rows
-        return rows
-
-    def _insert(self, statement: str, table: pa.Table) -> None:
-        connection: Any = self._session.connection
-        connection.register("entity_rows", table)
-        self._session.run(statement)
-        connection.unregister("entity_rows")
-
 
 def _require(view: SourceView, missing: list[str]) -> None:
     if missing:
@@ -247,30 +207,6 @@ def _check_columns(view: SourceView, types: dict[str, str]) -> None:
             )
 
 
-def _write_nulls(path: Path, features: Sequence[SourceColumn], rows: int) -> None:
-    schema = pa.schema(
-        [
-            (item.name, pa.null() if item.type is ValueType.UNSPECIFIED else arrow_type(item.type))
-            for item in features
-        ]
-    )
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for start in range(0, rows, _BATCH_ROWS):
-            count = min(_BATCH_ROWS, rows - start)
-            writer.write_batch(
-                pa.RecordBatch.from_arrays([pa.nulls(count, field.type) for field in schema], schema=schema)
-            )
-
-
-def _restore(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch of DuckDB's in the declared types: integers that stand for times become timestamps."""
-    columns = [
-        column if column.type == field.type else column.cast(field.type)
-        for column, field in zip(batch.columns, schema, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
 def _scaled(
     steps: Generator[float, None, ResultT], low: float, high: float
 ) -> Generator[float, None, ResultT]:
@@ -282,3 +218,12 @@ def _scaled(
         return cast("ResultT", end.value)
     finally:
         steps.close()
+
+
+def _last(steps: Generator[float, None, ResultT]) -> ResultT:
+    """What the steps come to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("ResultT", end.value)

@@ -2,14 +2,17 @@
 
 A row is known from known = max(event, created) on. Of a key's rows in the order of `known`, only those count
 whose event time is the greatest so far: any other is behind a row that was known before it. Those rows, the
-frontier, are what answers from `known` on until the next of them, so that one ASOF join on `known` finds the
-row of each entity row. Without created times, or when they are ignored, known = event and every row is in it.
+frontier, are what answers from `known` on until the next of them. Without created times, or when they are
+ignored, known = event and every row is in it.
+
+Rows that fit in memory are only read here, with their keys numbered, and matched by `last_known`. Others have
+a table of the frontier, and one ASOF join on `known` finds the row of each entity row.
 
 Rows of one key and one `known` in the frontier have one event time, so the rest of the order decides between
 them: created, then the order of pushes, then feature values. (Rows of one event time that became known one
-after the other are in the order of their created times already.) Sources seldom hold such rows; they are
-looked for by a count, and only their groups are sorted out. Feature values are read for it only if
-created times leave a group undecided.
+after the other are in the order of their created times already.) Sources seldom hold such rows: they are
+looked for, and only their groups are sorted out. Feature values are read for it only if created times leave a
+group undecided.
 """
 
 # Identifiers are k0…, f0…, quoted names of definitions or fixed; nothing comes from a request.
@@ -97,6 +100,61 @@ def keys_of_entities(view: SourceView) -> Matching:
     """The keys of the view's rows that can matter. Looking at them takes as long as reading a narrow row."""
     names = ", ".join(f"{key.name} AS k{i}" for i, key in enumerate(view.keys))
     return Matching(f"SELECT DISTINCT {names} FROM entity", tuple(key_list(view)))
+
+
+def count_rows(view: SourceView) -> str:
+    """Query for how many rows the source has; answered from footers."""
+    return f"SELECT count(*) FROM {sql.relation(view.rows)}"
+
+
+def number_keys(table: str, keys: Sequence[str]) -> str:
+    """Creates a table of (key columns of entity…, number), numbers from 0 on: all but null keys."""
+    names = ", ".join(keys)
+    some = " AND ".join(f"{key} IS NOT NULL" for key in keys)
+    return (
+        f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {names}, row_number() OVER () - 1 AS number "
+        f"FROM (SELECT DISTINCT {names} FROM entity WHERE {some})"
+    )
+
+
+def numbered_entities(table: str, keys: Sequence[str]) -> str:
+    """Query for (number of the key, t, r) of the entity rows whose keys are not null, in any order."""
+    if not keys:
+        return "SELECT CAST(0 AS BIGINT) AS number, t, r FROM entity"
+    return f"SELECT number, t, r FROM entity JOIN {table} USING ({', '.join(keys)})"
+
+
+def numbered_rows(
+    view: SourceView,
+    types: Mapping[str, str],
+    where: Sequence[str],
+    known_at: KnownAt,
+    table: str,
+    *,
+    tied: bool = False,
+) -> str:
+    """Query for (number of the key, ev, [cr,] f0…) of the source's rows of those keys, in any order.
+
+    tied: of each group in the table tied(number, known) only the greatest row, by the whole of the order.
+    """
+    features = [f"f{i}" for i in range(len(view.features))]
+    columns = ", ".join(["number", "ev", *(["cr"] if view.rows.created else []), *features])
+
+    def numbered(*, tie_break: bool) -> str:
+        rows = sql.rows(view, types, tie_break=tie_break, where=where, known_at=known_at)
+        if not view.keys:
+            return f"(SELECT CAST(0 AS BIGINT) AS number, s.* FROM ({rows}) AS s)"
+        on = " AND ".join(f"s.k{i} = n.{key.name}" for i, key in enumerate(view.keys))
+        return f"(SELECT n.number, s.* FROM ({rows}) AS s JOIN {table} AS n ON {on})"
+
+    if not tied:
+        return f"SELECT {columns} FROM {numbered(tie_break=False)}"
+    order = ", ".join(["ev DESC", *sql.descending(view, tie_break=True)])
+    return (
+        f"SELECT {columns} FROM {numbered(tie_break=False)} ANTI JOIN tied USING (number, known) UNION ALL "
+        f"SELECT {columns} FROM {numbered(tie_break=True)} SEMI JOIN tied USING (number, known) "
+        f"QUALIFY row_number() OVER (PARTITION BY number, known ORDER BY {order}) = 1"
+    )
 
 
 def _group(view: SourceView) -> list[str]:

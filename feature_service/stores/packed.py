@@ -189,7 +189,7 @@ class PackedStore(OnlineStore):
         partial: bool,
     ) -> None:
         """Removes the rows of deleted views; those of the others stay for as long as their ttls say now."""
-        rows, schemas = self._rows(config)
+        rows, _ = self._rows(config)
         checkpoints = Checkpoints(config.project, rows)
         for table in tables_to_delete:
             prefix = view_prefix(config.project, table.name)
@@ -197,7 +197,6 @@ class PackedStore(OnlineStore):
             checkpoints.dropped(table.name)
             rows.drop(prefix)
             checkpoints.dropped(table.name)
-            schemas.forget(prefix)
         try:
             rows.hold({view_prefix(config.project, item.name): _ttl_micros(item) for item in tables_to_keep})
         except StoreUnavailable as error:

@@ -85,11 +85,23 @@ class Session:
         self.check()
         self.connection.execute(statement)
 
+    def load(self, statement: str, rows: pa.Table) -> None:
+        """Runs a statement that selects from `loaded`."""
+        connection: Any = self.connection
+        connection.register("loaded", rows)
+        self.run(statement)
+        connection.unregister("loaded")
+
     def fetch(self, query: str) -> list[tuple[Any, ...]]:
         """The rows of a small result."""
         self.check()
         rows: list[tuple[Any, ...]] = self.connection.execute(query).fetchall()
         return rows
+
+    def memory_limit(self) -> int:
+        """Bytes that DuckDB may use."""
+        [(limit,)] = self.fetch("SELECT parse_formatted_bytes(current_setting('memory_limit'))")
+        return int(limit)
 
     def watch(self, call: Callable[[], ResultT]) -> Generator[float, None, ResultT]:
         """Runs a call that queries, on a thread of its own; yields meanwhile how far the query is (0 to 1).

@@ -15,7 +15,7 @@ from feature_service.ports import MaterializationLog, NewestRows, OnlineStore, R
 from feature_service.writes.checkpoints import Checkpoints, Operation, ViewPoint, to_micros, to_moment
 from feature_service.writes.storable import refuse_unstorable
 from plumbline.errors import FieldViolation
-from plumbline.features.errors import InvalidField, InvalidTimeRange
+from plumbline.features.errors import InvalidField, InvalidTimeRange, ViewNotFound
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -89,7 +89,7 @@ class Materialization:
         Empty: one is made.
 
         Raises ViewNotFound, InvalidField, InvalidTimeRange, SourceUnreadable, StoreUnavailable,
-        ResourceExhausted, Cancelled.
+        ResourceExhausted, Cancelled. ViewNotFound also for a view that is removed meanwhile.
         """
         now = self._now()
         operation_id = _checked_id(operation_id)
@@ -147,6 +147,7 @@ class Materialization:
             saved = point.read
             for rows in scan.rows(point.read):
                 refuse_unstorable(view, rows)
+                self._check_not_dropped(view, digest)
                 written = self._store.write(view, rows)
                 point = replace(
                     point, read=point.read + len(rows.event_micros), written=point.written + written
@@ -157,12 +158,21 @@ class Materialization:
                     saved = point.read
                 step = replace(step, rows_written=point.written)
                 yield step
-        # Rows that were dropped meanwhile are not online.
-        if (begin is None or begin < end) and self._checkpoints.digest(view) == digest:
+        self._check_not_dropped(view, digest)
+        if begin is None or begin < end:
             self._log.record(view, begin or _EPOCH, end)
         operation.points[view.name] = replace(point, finished=True)
         self._checkpoints.save(operation_id, operation)
         yield replace(step, view_finished=True)
+
+    def _check_not_dropped(self, view: FeatureView, digest: str) -> None:
+        """A view that was removed gets no rows again, and a run whose rows were dropped claims none."""
+        if self._checkpoints.digest(view) != digest:
+            raise ViewNotFound(
+                f"view {view.name} was removed, and its rows with it, while it was materialized; if it is "
+                "defined again, materialize it again",
+                metadata={"view": view.name, "project": view.project},
+            )
 
     def _range(
         self, view: FeatureView, start: datetime | None, end: datetime, before: ViewPoint | None

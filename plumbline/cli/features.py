@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plumbline.cli.asking import Selection, chosen, feature_client
+from plumbline.cli.asking import Selection, chosen, described, feature_client, split
 from plumbline.cli.joining import join_progress, reading, writing
 from plumbline.cli.output import Json, console, errors_for_people, print_json, print_table
 from plumbline.cli.parity import check_parity
@@ -87,8 +87,13 @@ def show(name: Annotated[str, typer.Argument(help="A feature service.")], json: 
 
 @features.command("get")
 def get(
-    name: Annotated[str, typer.Argument(help="A feature service.")],
-    values: Values = None,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SELECTION… [NAME=VALUE]…",
+            help="A feature service, or view:feature and view:* …; then join keys and request data.",
+        ),
+    ],
     rows: Annotated[str | None, typer.Option(help="JSON file of objects; - reads stdin.")] = None,
     matrix: Annotated[
         bool, typer.Option("--matrix", help="The numbers as models get them, a line an entity.")
@@ -102,25 +107,29 @@ def get(
     partial: Annotated[
         bool, typer.Option("--partial", help="What the store does not answer in time is UNAVAILABLE.")
     ] = False,
+    full_names: Annotated[bool, typer.Option("--full-names", help="Features as view__feature.")] = False,
     json: Json = False,
 ) -> None:
     """The online features of one entity, or of many (--rows), with status and event time."""
     age = None if max_age is None else span(max_age, "--max-age")
+    selection, values = split(words)
+    names, text = chosen(selection), rows is None
     with errors_for_people(), feature_client() as client:
-        service = client.get_feature_service(name)
-        asked = read_rows(values or [], rows)
-        refuse_unknown(asked, [f.name for f in (*service.join_keys, *service.request_data)])
+        service = described(client, names)
+        known = [f.name for f in (*service.join_keys, *service.request_data)]
+        asked = read_rows(values, rows) if known or values or rows else [{}]
+        refuse_unknown(asked, known)
         options: dict[str, Any] = {
-            "request_data": columns_of(asked, service.request_data),
+            "request_data": columns_of(asked, service.request_data, text=text),
             "max_age": age,
             "defaults": _defaults(default or [], service),
             "allow_partial": partial,
         }
-        entities = columns_of(asked, service.join_keys)
+        entities = columns_of(asked, service.join_keys, text=text)
         if matrix:
-            _print_matrix(asked, client.get_feature_matrix(name, entities, **options), json)
+            _print_matrix(asked, client.get_feature_matrix(names, entities, **options), json)
             return
-        found = client.get_online_features(name, entities, **options)
+        found = client.get_online_features(names, entities, full_feature_names=full_names, **options)
         cells = online_cells(found)
         if json:
             print_json({"definition_digest": found.definition_digest, "rows": cells})
@@ -222,7 +231,7 @@ def _defaults(pairs: list[str], service: defs.FeatureService) -> dict[str, Any]:
         for called in (field.name, f"{item.view}__{field.name}")
     ]
     refuse_unknown([row], [field.name for field in fields])
-    return {called: array[0] for called, array in columns_of([row], fields).items()}
+    return {called: array[0] for called, array in columns_of([row], fields, text=True).items()}
 
 
 def _print_matrix(asked: list[dict[str, Any]], found: FeatureMatrix, json: bool) -> None:

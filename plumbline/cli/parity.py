@@ -90,7 +90,7 @@ def _check(
         return None
     given = read_rows(request, None) if request else [{}]
     refuse_unknown(given, [item.name for item in asked.request_data])
-    data = columns_of(given * rows, asked.request_data)
+    data = columns_of(given * rows, asked.request_data, text=True)
     random = np.random.default_rng(seed)
     for item in asked.request_data:
         if item.name not in data:
@@ -136,14 +136,20 @@ def _parquet_parts(path: str, fields: Sequence[pb.Field]) -> Iterator[LogPart]:
 
 def _json_parts(path: str, fields: Sequence[pb.Field]) -> Iterator[LogPart]:
     remaining = json_lines(path)
+    start = 0
     while rows := list(itertools.islice(remaining, _PART_ROWS)):
         names = dict.fromkeys(name for row in rows for name in row)
         _refuse_absent(path, names, fields)
-        yield LogPart(pa.table(columns_of(rows, fields)), names, functools.partial(_logged, rows))
+        entities = pa.table(columns_of(rows, fields, text=False, start=start))
+        yield LogPart(entities, names, functools.partial(_logged, path, rows))
+        start += len(rows)
 
 
-def _logged(rows: Sequence[dict[str, Any]], name: str) -> pa.Array:
-    return pa.array([row.get(name) for row in rows])
+def _logged(path: str, rows: Sequence[dict[str, Any]], name: str) -> pa.Array:
+    try:
+        return pa.array([row.get(name) for row in rows])
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        raise typer.BadParameter(f"--log {path}, column {name} is not of one type: {error}") from None
 
 
 def _refuse_absent(path: str, names: Sequence[str] | dict[str, None], fields: Sequence[pb.Field]) -> None:

@@ -34,8 +34,8 @@ def predict(
         keys, given = served.signature.join_keys, request_fields(served)
         refuse_unknown(asked, [f.name for f in (*keys, *given)])
         result = client.predict(
-            columns_of(asked, keys),
-            request_data=columns_of(asked, given),
+            columns_of(asked, keys, text=rows is None),
+            request_data=columns_of(asked, given, text=rows is None),
             model=model,
             return_features=show_features,
         )

@@ -17,11 +17,11 @@ import typer
 
 from plumbline.cli.asking import feature_client
 from plumbline.cli.output import FAILED, Json, console, errors_for_people, print_json, print_table
-from plumbline.cli.values import JSON_LINES, columns_of, json_lines, moment, read_rows
+from plumbline.cli.values import JSON_LINES, columns_of, json_lines, read_rows
 from plumbline.features.client import FeatureClient
 from plumbline.features.errors import ViewNotFound
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
-from plumbline.types.v1.column_pb2 import Field
+from plumbline.types.v1.column_pb2 import VALUE_TYPE_TIMESTAMP, Field
 
 
 class Destination(StrEnum):
@@ -50,6 +50,21 @@ class _Done:
     views: list[str]
 
 
+class _Parts:
+    """Parts of a file, the first two of which are read before any is sent. sent: whether one was."""
+
+    def __init__(self, parts: Iterator[Mapping[str, Any]]) -> None:
+        self.first = itertools.islice(parts, 2)
+        self._rest = parts
+        self.sent = False
+
+    def all(self, first: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """`first` and the rest, as a stream takes them."""
+        for part in itertools.chain(first, self._rest):
+            yield part
+            self.sent = True  # the next one is asked for only then
+
+
 def push(
     target: Annotated[str, typer.Argument(help="A push source or a feature view.")],
     rows: Annotated[
@@ -74,11 +89,12 @@ def push(
     """
     whole = request_id or uuid.uuid4().hex
     with errors_for_people(), feature_client() as client:
-        parts = _parts(client, target, rows, part_rows)
+        parts = _Parts(_parts(client, target, rows, part_rows))
         try:
             done = _push(client, target, parts, _DESTINATIONS[destination], best_effort, whole, part_rows)
         except (OSError, TypeError, ValueError) as error:
-            raise typer.BadParameter(f"--rows {rows}: {error}; parts before it may be written") from None
+            written = "parts before it may be written" if parts.sent else "nothing was written"
+            raise typer.BadParameter(f"--rows {rows}: {error}; {written}") from None
     _show(done, json)
     raise typer.Exit(FAILED if done.rows_refused else 0)
 
@@ -86,7 +102,7 @@ def push(
 def _push(
     client: FeatureClient,
     target: str,
-    parts: Iterator[Mapping[str, Any]],
+    parts: _Parts,
     destination: pb.PushDestination.ValueType,
     best_effort: bool,
     request_id: str,
@@ -94,12 +110,12 @@ def _push(
 ) -> _Done:
     mode = pb.PUSH_MODE_BEST_EFFORT if best_effort else pb.PUSH_MODE_ALL_OR_NOTHING
     options: dict[str, Any] = {"destination": destination, "mode": mode, "request_id": request_id}
-    first = list(itertools.islice(parts, 2))
+    first = list(parts.first)
     if len(first) < 2:
         one = client.push(target, first[0] if first else {}, **options)
         refused = [(item.row, item.column, item.reason) for item in one.refused]
         return _Done(request_id, one.rows_written, len(refused), refused, list(one.views))
-    many = client.push_many(target, itertools.chain(first, parts), **options)
+    many = client.push_many(target, parts.all(first), **options)
     listed = [(item.message * part_rows + item.row, item.column, item.reason) for item in many.refused]
     return _Done(request_id, many.rows_written, many.rows_refused, listed, list(many.views))
 
@@ -109,7 +125,9 @@ def _parts(client: FeatureClient, target: str, path: str, size: int) -> Iterator
     if path == "-" or path.endswith((*JSON_LINES, ".json", ".csv")):
         fields = _fields(client, target)
         try:
-            yield from (_columns(rows, fields) for rows in _in_parts(_objects(path), size))
+            text = path.endswith(".csv")
+            for number, rows in enumerate(_in_parts(_objects(path), size)):
+                yield _columns(rows, fields, text, number * size)
         except typer.BadParameter as error:
             raise ValueError(error.message) from None  # what a stream of pushes hands on
         return
@@ -155,15 +173,14 @@ def _fields(client: FeatureClient, target: str) -> list[Field]:
     return list(fields.values())
 
 
-def _columns(rows: Sequence[Mapping[str, Any]], fields: Sequence[Field]) -> dict[str, Any]:
+def _columns(
+    rows: Sequence[Mapping[str, Any]], fields: Sequence[Field], text: bool, start: int
+) -> dict[str, Any]:
     """Typed as the view says; what is neither key nor feature of it can only be one of its time columns."""
-    found: dict[str, Any] = dict(columns_of(rows, fields))
     known = {item.name for item in fields}
-    for name in dict.fromkeys(name for row in rows for name in row if name not in known):
-        values = [row.get(name) for row in rows]
-        times = [None if value in (None, "") else moment(str(value), name) for value in values]
-        found[name] = pa.array(times, pa.timestamp("us", tz="UTC"))
-    return found
+    others = dict.fromkeys(name for row in rows for name in row if name not in known)
+    times = [Field(name=name, type=VALUE_TYPE_TIMESTAMP) for name in others]
+    return dict(columns_of(rows, [*fields, *times], text=text, start=start))
 
 
 def _by_name(table: pa.Table) -> dict[str, Any]:

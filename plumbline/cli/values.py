@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import typer
 
-from plumbline.columns import arrow_type, value_type
+from plumbline.cli import cells
+from plumbline.columns import arrow_type
 from plumbline.types.v1 import column_pb2 as pb
 
 #: How the names of files of JSON lines end.
@@ -24,10 +25,13 @@ def read_rows(pairs: Sequence[str], rows_file: str | None) -> list[dict[str, Any
     if rows_file is not None:
         if pairs:
             raise typer.BadParameter("give name=value pairs or --rows, not both")
-        text = sys.stdin.read() if rows_file == "-" else Path(rows_file).read_text()
+        try:
+            text = sys.stdin.read() if rows_file == "-" else Path(rows_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"{rows_file} cannot be read: {error}") from None
         try:
             rows = json.loads(text)
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise typer.BadParameter(f"{rows_file} is not JSON: {error}") from None
         rows = [rows] if isinstance(rows, dict) else rows
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -51,22 +55,47 @@ def json_lines(path: str) -> Iterator[dict[str, Any]]:
             if line.strip():
                 try:
                     found = json.loads(line)
-                except json.JSONDecodeError as error:
+                except ValueError as error:
                     raise typer.BadParameter(f"{path}, line {number} is not JSON: {error}") from None
                 if not isinstance(found, dict):
                     raise typer.BadParameter(f"{path}, line {number} is not an object")
                 yield found
 
 
-def columns_of(rows: Sequence[Mapping[str, Any]], fields: Iterable[pb.Field]) -> dict[str, pa.Array]:
-    """The columns that the fields name, typed as they say. A name missing from every row is left out."""
-    result = {}
-    for field in fields:
-        if any(field.name in row for row in rows):
-            result[field.name] = pa.array(
-                [_value(row.get(field.name), field) for row in rows], arrow_type(field.type)
-            )
-    return result
+def columns_of(
+    rows: Sequence[Mapping[str, Any]], fields: Iterable[pb.Field], *, text: bool, start: int = 0
+) -> dict[str, pa.Array]:
+    """The columns that the fields name, typed as they say. A name missing from every row is left out.
+
+    text: the cells were typed or come from CSV, so they are parsed, and an empty one of another type than
+    string is null; else they are JSON. start: the number of the first row, for messages.
+    """
+    return {
+        field.name: _column(rows, field, text, start)
+        for field in fields
+        if any(field.name in row for row in rows)
+    }
+
+
+def _column(rows: Sequence[Mapping[str, Any]], field: pb.Field, text: bool, start: int) -> pa.Array:
+    read = cells.reader(field.type, text=text)
+    values: list[Any] = []
+    for number, row in enumerate(rows, start):
+        cell = row.get(field.name)
+        if cell is None or (text and cell == "" and field.type != pb.VALUE_TYPE_STRING):
+            values.append(None)
+            continue
+        try:
+            values.append(read(cell))
+        except cells.NotThat:
+            shown, wanted = cells.shown(cell, text=text), cells.wanted(field.type)
+            raise typer.BadParameter(f"{field.name}={shown} is not {wanted} (row {number})") from None
+    kind = arrow_type(field.type)
+    if field.type == pb.VALUE_TYPE_TIMESTAMP:
+        return pa.array(values, pa.int64()).cast(kind)
+    if field.type == pb.VALUE_TYPE_TIMESTAMP_LIST:
+        return pa.array(values, pa.list_(pa.int64())).cast(kind)
+    return pa.array(values, kind)
 
 
 def refuse_unknown(rows: Sequence[Mapping[str, Any]], known: Iterable[str]) -> None:
@@ -96,38 +125,3 @@ def span(text: str, name: str) -> timedelta:
         return timedelta(**{units[text[-1:]]: float(text[:-1])})
     except (KeyError, ValueError, OverflowError):
         raise typer.BadParameter(f"{name}={text!r} is not a length of time, as 90s, 15m, 24h or 7d") from None
-
-
-def _value(value: Any, field: pb.Field) -> Any:
-    if value is None or (value == "" and field.type != pb.VALUE_TYPE_STRING):
-        return None
-    if field.type > pb.VALUE_TYPE_TIMESTAMP:
-        return _list(value, field)
-    try:
-        if field.type == pb.VALUE_TYPE_STRING:
-            return str(value)
-        if field.type == pb.VALUE_TYPE_TIMESTAMP:
-            moment = datetime.fromisoformat(str(value))
-            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        if field.type == pb.VALUE_TYPE_BOOL:
-            return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
-        if field.type in (pb.VALUE_TYPE_INT64, pb.VALUE_TYPE_INT32):
-            return int(value)
-        if field.type in (pb.VALUE_TYPE_DOUBLE, pb.VALUE_TYPE_FLOAT):
-            return float(value)
-    except (ValueError, KeyError):
-        kind = pb.ValueType.Name(field.type).removeprefix("VALUE_TYPE_").lower()
-        raise typer.BadParameter(f"{field.name}={value!r} is not a {kind}") from None
-    return value
-
-
-def _list(value: Any, field: pb.Field) -> list[Any]:
-    """A list, or the JSON text of one."""
-    try:
-        items = json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError:
-        items = None
-    if not isinstance(items, list):
-        raise typer.BadParameter(f"{field.name}={value!r} is not a list")
-    element = pb.Field(name=field.name, type=value_type(arrow_type(field.type).value_type))
-    return [_value(item, element) for item in items]

@@ -29,13 +29,35 @@ from tests.integration.feature_service.conftest import settings_for
 from tests.spark.repo import write_spark_repo
 from tests.support import running_server
 
-# This suite has an environment of its own: `make test-spark`.
-collect_ignore_glob = [] if importlib.util.find_spec("pyspark") else ["test_*.py"]
+_HAS_SPARK = importlib.util.find_spec("pyspark") is not None
+_WHY = "pyspark is not installed: `make test-spark` runs these tests in an environment of their own"
+
+
+class _Skipped(pytest.Item):
+    """Stands for a file's tests, so that pytest counts them and says why they were not run."""
+
+    def runtest(self) -> None:
+        pytest.skip(_WHY)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, self.nodeid
+
+
+class _SkippedFile(pytest.Module):
+    """Is not imported: it needs pyspark."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        yield _Skipped.from_parent(self, name="all_tests")
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Without Spark, files that say that they are skipped."""
+    return None if _HAS_SPARK else _SkippedFile.from_parent(parent, path=module_path)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Feast calls its Spark support experimental at every use, and sets a filter of its own on import."""
-    if not collect_ignore_glob:
+    if _HAS_SPARK:
         importlib.import_module("feature_service.stores.spark_join")
     config.addinivalue_line(
         "filterwarnings", "ignore:The spark (data source API|offline store) is an experim"

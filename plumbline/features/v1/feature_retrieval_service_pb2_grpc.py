@@ -133,8 +133,8 @@ class FeatureRetrievalServiceServicer(object):
     def GetHistoricalFeatures(self, request_iterator, context):
         """Joins to each entity row the values that were known at its time. The client sends a header, then
         the entity rows; the server answers with the same rows in the same order, with a column per
-        feature added, then a summary. The Arrow bytes may be cut anywhere; keep a
-        message well below 1 MiB.
+        feature added, then a summary. The Arrow bytes may be cut anywhere; messages of
+        less than 64 KiB fit whatever a server's limit is set to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

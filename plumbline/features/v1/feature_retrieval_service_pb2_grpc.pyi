@@ -48,8 +48,8 @@ class FeatureRetrievalServiceStub:
     GetHistoricalFeatures: _grpc.StreamStreamMultiCallable[_feature_retrieval_service_pb2.GetHistoricalFeaturesRequest, _feature_retrieval_service_pb2.GetHistoricalFeaturesResponse]
     """Joins to each entity row the values that were known at its time. The client sends a header, then
     the entity rows; the server answers with the same rows in the same order, with a column per
-    feature added, then a summary. The Arrow bytes may be cut anywhere; keep a
-    message well below 1 MiB.
+    feature added, then a summary. The Arrow bytes may be cut anywhere; messages of
+    less than 64 KiB fit whatever a server's limit is set to.
     """
     PushFeatures: _grpc.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.PushFeaturesRequest, _feature_retrieval_service_pb2.PushFeaturesResponse]
     """Writes rows to the online store, the offline store, or both. At most 50,000 rows a request.
@@ -95,8 +95,8 @@ class FeatureRetrievalServiceAsyncStub(FeatureRetrievalServiceStub):
     GetHistoricalFeatures: _aio.StreamStreamMultiCallable[_feature_retrieval_service_pb2.GetHistoricalFeaturesRequest, _feature_retrieval_service_pb2.GetHistoricalFeaturesResponse]  # type: ignore[assignment]
     """Joins to each entity row the values that were known at its time. The client sends a header, then
     the entity rows; the server answers with the same rows in the same order, with a column per
-    feature added, then a summary. The Arrow bytes may be cut anywhere; keep a
-    message well below 1 MiB.
+    feature added, then a summary. The Arrow bytes may be cut anywhere; messages of
+    less than 64 KiB fit whatever a server's limit is set to.
     """
     PushFeatures: _aio.UnaryUnaryMultiCallable[_feature_retrieval_service_pb2.PushFeaturesRequest, _feature_retrieval_service_pb2.PushFeaturesResponse]  # type: ignore[assignment]
     """Writes rows to the online store, the offline store, or both. At most 50,000 rows a request.
@@ -157,8 +157,8 @@ class FeatureRetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_feature_retrieval_service_pb2.GetHistoricalFeaturesResponse], _abc.AsyncIterator[_feature_retrieval_service_pb2.GetHistoricalFeaturesResponse]]:
         """Joins to each entity row the values that were known at its time. The client sends a header, then
         the entity rows; the server answers with the same rows in the same order, with a column per
-        feature added, then a summary. The Arrow bytes may be cut anywhere; keep a
-        message well below 1 MiB.
+        feature added, then a summary. The Arrow bytes may be cut anywhere; messages of
+        less than 64 KiB fit whatever a server's limit is set to.
         """
 
     @_abc_1.abstractmethod

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from signal import SIGKILL
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +19,13 @@ from feature_service.feast_adapters.repo import load_config
 from feature_service.packed.keys import EntityKeys, view_prefix
 from feature_service.packed.layout import RowLayout
 from feature_service.packed.lmdb_rows import LmdbRows
+from feature_service.packed.redis_options import RedisOptions
+from feature_service.packed.redis_rows import RedisRows
 from feature_service.packed.schemas import Schemas
 from feature_service.packed.store import PackedOnlineStore
 from feature_service.ports import NOT_STORED, NewRows
 from tests.contract.feature_service.conftest import FEAST, PACKED, Opened
+from tests.contract.feature_service.redis_servers import redis_server
 
 _fresh = itertools.count(5000)
 _DAY = 86_400_000_000
@@ -139,6 +144,32 @@ def test_other_processes_read_rows_of_an_older_schema_too(
         assert row_of(other, view, key) == (10, [1, None])
     finally:
         other.close()
+
+
+@pytest.mark.parametrize("how", ["flushed", "started again"])
+def test_rows_written_to_a_redis_that_was_emptied_outlive_the_next_schema(
+    tmp_path: Path, how: str, key: int
+) -> None:
+    """The process that writes goes on meanwhile; another reads, once the view has one feature more."""
+    name = f"emptied-{key}"
+    with redis_server(tmp_path / "redis") as server, ExitStack() as stores:
+
+        def opened() -> PackedOnlineStore:
+            store = PackedOnlineStore(RedisRows(RedisOptions.parse(server.address, cluster=False, timeout=5)))
+            stores.callback(store.close)
+            return store
+
+        writer, view = opened(), make_view(name, ("n", ValueType.INT64))
+        writer.write(view, one(key, [pa.array([1])], 10))
+        if how == "flushed":
+            server.ask("FLUSHALL")
+        else:
+            server.send(SIGKILL)
+            server.start()
+        assert row_of(writer, view, key) == (NOT_STORED, [None])
+        writer.write(view, one(key, [pa.array([2])], 11))
+        more = make_view(name, ("n", ValueType.INT64), ("m", ValueType.DOUBLE))
+        assert row_of(opened(), more, key) == (11, [2, None])
 
 
 @on_packed

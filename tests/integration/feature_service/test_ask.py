@@ -85,6 +85,21 @@ def test_the_command_line_asks_for_all_of_it(server: Running) -> None:
     assert table[7:] == ["404", "LGA", "2", "7", "–", "20.5", "–"]
 
 
+def test_the_command_line_takes_references_as_join_does(server: Running, tmp_path: Path) -> None:
+    words = ("trips:n", "trips:rate", "scaled:scaled", "driver_id=1", "factor=2")
+    (cells,) = json.loads(cli(server.address, *words, "--json"))["rows"]
+    assert [(cell["feature"], cell["value"]) for cell in cells] == [("n", 3), ("rate", 0.3), ("scaled", 0.6)]
+    (cells,) = json.loads(cli(server.address, *words, "--full-names", "--json"))["rows"]
+    assert [cell["feature"] for cell in cells] == ["trips__n", "trips__rate", "scaled__scaled"]
+    (tmp_path / "rows.json").write_text('[{"driver_id": 1}, {"driver_id": 404}]')
+    wild = ("trips:*", "--rows", str(tmp_path / "rows.json"), "--default", "n=7", "--json")
+    rows = json.loads(cli(server.address, *wild))["rows"]
+    assert [{cell["feature"]: cell["value"] for cell in row}["n"] for row in rows] == [3, 7]
+    (cells,) = json.loads(cli(server.address, "world:fuel", "--json"))["rows"]
+    assert [(cell["feature"], cell["status"]) for cell in cells] == [("fuel", "PRESENT")]
+    assert json.loads(cli(server.address, *words[:2], words[3], "--matrix", "--json"))["values"] == [[3, 0.3]]
+
+
 @pytest.mark.parametrize(
     ("option", "told"), [(("--max-age", "soon"), "length of time"), (("--default", "nope=1"), "nope")]
 )

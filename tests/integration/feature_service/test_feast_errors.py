@@ -147,6 +147,37 @@ def test_a_body_that_is_none_is_refused_as_feasts_server_does(
     assert reply["detail"][0]["loc"] == where
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            {"features": ["weather:temp"], "entities": {"city_id": ["LGA", "\ud800"]}},
+            "column 'city_id' is declared STRING, but row 1 holds",
+        ),
+        ({"features": ["trips:n"], "entities": {"\ud800": [1]}}, r"column '\ud800' has half of a character"),
+        ({"features": ["\ud800:n"], "entities": {"driver_id": [1]}}, "no feature view"),
+        ({"feature_service": "\ud800", "entities": {"driver_id": [1]}}, "no feature service"),
+    ],
+)
+def test_half_of_a_character_is_the_callers_fault(server: Running, body: Any, said: str) -> None:
+    status, reply = post(server.http + "/get-online-features", body)
+    assert status in (400, 404), reply
+    assert said in str(FeastError.from_error_detail(reply))
+
+
+def test_half_of_a_character_is_not_written(server: Running) -> None:
+    df = {"city_id": ["\ud800"], "event_timestamp": ["2024-03-10T07:30:00Z"], "temp": [1.0]}
+    status, reply = post(server.http + "/write-to-online-store", {"feature_view_name": "weather", "df": df})
+    assert status == 400, reply
+    assert "row 0 holds" in str(FeastError.from_error_detail(reply))
+    status, reply = post(
+        server.http + "/write-to-online-store",
+        {"feature_view_name": "weather", "df": df | {"city_id": ["LGA"], "\ud800": [1]}},
+    )
+    assert status == 400, reply
+    assert "half of a character" in str(FeastError.from_error_detail(reply))
+
+
 def test_a_body_larger_than_a_message_may_be_is_refused(server: Running) -> None:
     status, reply = post(server.http + "/push", b'{"df": "' + b"x" * (1 << 22) + b'"}')
     assert status == 413

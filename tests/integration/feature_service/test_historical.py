@@ -254,6 +254,24 @@ def test_arrow_bytes_that_point_outside_of_themselves_are_refused(server: Runnin
     assert isinstance(wire.from_rpc_error(caught.value, CLASSES), MalformedEntityRows)
 
 
+@pytest.mark.parametrize("column", ["event_timestamp", "later"])
+def test_a_time_zone_that_is_no_text_is_refused_with_its_column(server: Running, column: str) -> None:
+    zoned = pa.array([AT[0]], pa.timestamp("us", tz="Zone/Of_Nobody"))
+    table = rows(driver_id=[1], event_timestamp=AT, later=AT)
+    table = table.set_column(table.column_names.index(column), column, zoned)
+    data = arrow(table)
+    assert b"Zone/Of_Nobody" in data
+    with pytest.raises(grpc.RpcError) as caught:
+        list(
+            server.stub.GetHistoricalFeatures(
+                iter([header(), chunks(data.replace(b"Zone/Of_Nobody", b"Zone/Of_Nobod\xff"))])
+            )
+        )
+    error = wire.from_rpc_error(caught.value, CLASSES)
+    assert isinstance(error, MalformedEntityRows)
+    assert error.metadata["column"] == column
+
+
 @pytest.mark.parametrize(
     "times",
     [

@@ -78,6 +78,27 @@ def test_a_feature_service_with_request_data(address: str, words: list[str]) -> 
     assert done.output.rstrip().endswith(": equal")
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"driver_id": 1.5, "n": 1}, "driver_id=1.5 is not an int64, a whole number (row 1)"),
+        ({"driver_id": True, "n": 1}, "driver_id=true is not an int64, a whole number (row 1)"),
+        ({"driver_id": 1, "n": "two"}, "column n is not of one type"),
+        ({"driver_id": 1, "n": 99999999999999999999}, "column n is not of one type"),
+    ],
+)
+def test_a_log_with_a_value_of_another_type_is_refused(
+    address: str, tmp_path: Path, line: dict[str, Any], said: str
+) -> None:
+    lines = [{"driver_id": 1, "n": 1}, line]
+    moment = {"read_time": ago(0).isoformat()}
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(item | moment) + "\n" for item in lines))
+    done = run(address, "trips:n", "--log", str(tmp_path / "log.jsonl"))
+    assert done.exit_code == 2, done.output
+    text = "".join(character for character in done.output if character not in "│\n╭╮╰╯─ ")
+    assert said.replace(" ", "") in text
+
+
 def test_a_selection_without_entities(address: str) -> None:
     code, found = as_json(address, "world:fuel")
     assert (code, counts(found["features"]["fuel"])) == (0, (1, 1, 0, 0, 0))

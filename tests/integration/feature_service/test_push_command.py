@@ -60,6 +60,11 @@ def run(server: Running, *words: str, text: str | None = None) -> Result:
     return CliRunner().invoke(app, ["features", "push", *words], env=env, input=text)
 
 
+def squeezed(text: str) -> str:
+    """Without the frame and the line breaks of a usage error."""
+    return "".join(character for character in text if character not in "│\n╭╮╰╯─ ")
+
+
 def online(server: Running, key: int, count: int) -> list[int | None]:
     keys = list(range(key, key + count))
     found: list[int | None] = (
@@ -144,9 +149,9 @@ def test_destinations(
 
 
 def test_stdin_and_every_type_that_text_can_say(server: Running) -> None:
-    row = {name: value for name, value in kinds_row(77, ago(0.1)).items() if "bytes" not in name}
-    row |= {"bytes": None, "bytes_list": None}
-    text = json.dumps(row, default=datetime.isoformat)
+    row = kinds_row(77, ago(0.1))
+    base64 = {"bytes": "AP8=", "bytes_list": ["AP8=", "AP8="]}
+    text = json.dumps(row | base64, default=datetime.isoformat)
     done = run(server, "kinds", "--rows", "-", "--destination", "online", text=text)
     assert done.exit_code == 0, done.output
     found = server.client.get_online_features(["kinds:*"], {"small_id": [77]}).values.to_pylist()[0]
@@ -159,7 +164,7 @@ def test_stdin_and_every_type_that_text_can_say(server: Running) -> None:
         ("a.jsonl", '{"driver_id": 1}\n{"driver_id":', "line 2 is not JSON"),
         ("a.jsonl", "[1]", "line 1 is not an object"),
         ("a.json", "{", "is not JSON"),
-        ("a.json", '[{"driver_id": "one"}]', "is not a int64"),
+        ("a.json", '[{"driver_id": "one"}]', "is not an int64"),
         ("a.json", '[{"driver_id": 1, "when": "soon"}]', "is not a time"),
         ("a.csv", "driver_id,n\n1,2,3\n", "line 2 has more values"),
         ("a.parquet", "no", "a.parquet"),
@@ -170,8 +175,35 @@ def test_files_that_cannot_be_read(server: Running, tmp_path: Path, name: str, t
     path.write_text(text)
     done = run(server, "trips", "--rows", str(path))
     assert done.exit_code == 2, done.output
-    words = "".join(character for character in done.output if character not in "│\n╭╮╰╯─")
-    assert said.replace(" ", "") in words.replace(" ", "")
+    assert squeezed(said) in squeezed(done.output)
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+@pytest.mark.parametrize(
+    ("column", "cell", "said"),
+    [
+        ("n", 2.5, "n=2.5 is not an int64, a whole number (row 3)"),
+        ("n", True, "n=true is not an int64, a whole number (row 3)"),
+        ("n", 99999999999999999999, "n=99999999999999999999 is not an int64, a whole number (row 3)"),
+        ("tag", 7, "tag=7 is not a string, text (row 3)"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_and_nothing_is_written(
+    server: Running, key: int, tmp_path: Path, kind: str, column: str, cell: Any, said: str
+) -> None:
+    rows = trips(key, 4)
+    rows[3][column] = cell
+    done = run(server, "trips", "--rows", write(tmp_path, kind, rows), "--part-rows", "2")
+    assert done.exit_code == 2, done.output
+    assert squeezed(f"{said}; nothing was written") in squeezed(done.output)
+    assert online(server, key, 4) == [None] * 4
+
+
+def test_of_a_file_that_is_not_there_nothing_is_written(server: Running, tmp_path: Path) -> None:
+    for kind in ("json", "jsonl", "csv", "parquet"):
+        done = run(server, "trips", "--rows", str(tmp_path / f"absent.{kind}"))
+        assert done.exit_code == 2, done.output
+        assert "nothingwaswritten" in squeezed(done.output)
 
 
 def test_a_fault_late_in_a_file_leaves_what_came_before_written(
@@ -182,7 +214,8 @@ def test_a_fault_late_in_a_file_leaves_what_came_before_written(
         file.write("{broken\n")
     done = run(server, "trips", "--rows", path, "--part-rows", "2")
     assert done.exit_code == 2
-    assert "7" in done.output
+    assert squeezed("line 7 is not JSON") in squeezed(done.output)
+    assert squeezed("parts before it may be written") in squeezed(done.output)
     assert online(server, key, 6) == list(range(6))
 
 

@@ -22,6 +22,7 @@ from feature_service.packed.redis_sync import slot_of
 from feature_service.ports import RowRead
 from plumbline.features.client import FeatureClient, OnlineFeatures
 from plumbline.features.errors import StoreUnavailable
+from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
 from tests.contract.feature_service.redis_servers import pair_and_replica, redis_server
 from tests.integration.feature_service.conftest import settings_for
 from tests.integration.feature_service.repo import ago, write_repo
@@ -33,6 +34,7 @@ SELECTIONS = {"hot": ["trips:n"], "on demand": ["trips:n", "scaled:scaled"]}
 #: So many commands are a log that Redis reads for a long time when it pauses after each.
 LOGGED, PAUSE_MICROS = 100_000, 100
 PRESENT, UNAVAILABLE = 1, 5
+PUSHED = {"driver_id": [3], "event_timestamp": [ago(0.1)], "n": [1], "rate": [0.5], "tag": ["p"]}
 
 
 @contextmanager
@@ -103,6 +105,8 @@ def test_a_server_that_reads_its_data_says_so_until_it_is_there(tmp_path: Path) 
         words = (f"redis://{server.address} refuses", "it is reading its data after a start; try again")
         for way in SELECTIONS:
             check_away(client, way, drivers, *words)
+        with pytest.raises(StoreUnavailable, match=words[1]):
+            client.push("trips", PUSHED, destination=pb.PUSH_DESTINATION_ONLINE)
         server.send(SIGKILL)
         server.start()
         for way in SELECTIONS:
@@ -121,8 +125,10 @@ def drivers_by_node() -> tuple[list[int], list[int]]:
     raise AssertionError
 
 
-def test_rows_of_a_node_that_is_gone_are_unavailable_until_it_is_back(tmp_path: Path) -> None:
-    """The other primary's rows are read meanwhile."""
+def test_rows_of_a_node_that_is_gone_are_unavailable_until_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other primary's rows are read meanwhile, until the cluster is down."""
     here, there = drivers_by_node()
     (tmp_path / "redis").mkdir()
     with pair_and_replica(tmp_path / "redis") as (first, second, _):
@@ -137,9 +143,16 @@ def test_rows_of_a_node_that_is_gone_are_unavailable_until_it_is_back(tmp_path: 
                 check_away(client, way, there, f"redis://{first.address} cannot be reached", second.address)
                 check_away(client, way, here + there, "see that it runs")
                 check_whole(client, way, here)
+            # Until the other primary takes it for gone, and the slots for not covered.
+            first.ask("CONFIG", "SET", "cluster-node-timeout", 500)
+            wait_until(lambda: "cluster_state:fail" in first.ask("CLUSTER", "INFO"), 60)
+            for way in SELECTIONS:
+                check_away(client, way, here, "refuses: nodes of the cluster are missing: start them")
             second.start()
             for way in SELECTIONS:
                 until_whole(client, way, here + there)
+    # What is away is no fault of the program.
+    assert "Traceback" not in caplog.text
 
 
 def test_a_node_that_says_nothing_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -66,6 +66,13 @@ class Servicer:
         yield pb.DownloadFileResponse(chunk=b"first")
         raise ModelNotFound("gone in the middle")
 
+    async def UploadFile(  # noqa: N802
+        self, requests: AsyncIterator[pb.UploadFileRequest], context: Any
+    ) -> res.ModelFile:
+        async for _ in requests:
+            pass
+        return res.ModelFile()
+
 
 def service_of(servicer: Servicer) -> Service:
     return Service(
@@ -112,6 +119,26 @@ def test_an_unknown_error_is_logged_whole_and_leaks_nothing(
     assert "hunter2" not in str(caught.value)
     assert "under trace" in str(caught.value)
     assert any("hunter2" in str(record.exc_info) for record in caplog.records)
+
+
+@pytest.mark.parametrize("method", ["GetModel", "DownloadFile", "UploadFile"])
+def test_bytes_that_are_no_message_are_the_callers_fault_and_no_traceback(
+    address: str, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """One request and one reply, a stream of replies, a stream of requests."""
+    path, noise = f"/{NAME}/{method}", b"\xff\xff"
+    with grpc.insecure_channel(address) as channel:
+        calls: dict[str, Callable[[], Any]] = {
+            "GetModel": lambda: channel.unary_unary(path)(noise),
+            "DownloadFile": lambda: next(channel.unary_stream(path)(noise)),
+            "UploadFile": lambda: channel.stream_unary(path)(iter([noise])),
+        }
+        with pytest.raises(grpc.RpcError) as caught:
+            calls[method]()
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == f"the 2 bytes of the request are no message of {path}"
+    assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
 
 
 def test_an_error_in_the_middle_of_a_stream_ends_it_with_its_status(address: str) -> None:

@@ -16,8 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_service.domain import KnownAt, ValueType
+from feature_service.stores import array_join, held_columns
+from feature_service.stores.answer import Answer
 from feature_service.stores.asof_join import AsofJoin, JoinLimits
 from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
+from feature_service.stores.frontier_join import FrontierJoin
 from plumbline.errors import Cancelled, ResourceExhausted
 from plumbline.features.errors import SourceUnreadable
 from tests.unit.feature_service.oracle import ENTITIES, TABLES, Row, answer
@@ -35,6 +38,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def join() -> Iterator[AsofJoin]:
     with AsofJoin(LIMITS) as opened:
         yield opened
+
+
+@pytest.fixture(params=["in memory", "in DuckDB"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Joins of rows that fit in memory, or of those that do not, and of none the other way."""
+    found: str = request.param
+    if found == "in DuckDB":
+        monkeypatch.setattr(array_join, "SHARE", 0)
+        return found
+
+    def refuse(*_: Any) -> Answer:
+        raise AssertionError("these rows fit in memory")
+
+    monkeypatch.setattr(FrontierJoin, "answer", refuse)
+    return found
 
 
 def view(
@@ -72,6 +90,7 @@ def micros(moments: Sequence[int]) -> pa.Array:
     return pa.array([m * SECOND for m in moments], pa.int64())
 
 
+@pytest.mark.usefixtures("way")
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     table=TABLES,
@@ -110,6 +129,7 @@ def rank(value: int | None) -> int:
     return 0 if value is None else value + 1
 
 
+@pytest.mark.usefixtures("way")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=st.lists(
@@ -196,6 +216,7 @@ def test_late_rows_do_not_leak_into_the_past(join: AsofJoin, tmp_path: Path) -> 
     assert join.join(view(path), KnownAt.IGNORE_CREATED)["value"].to_pylist() == [5, 5]
 
 
+@pytest.mark.usefixtures("way")
 def test_order_and_duplicates_are_kept(join: AsofJoin, tmp_path: Path) -> None:
     """Feast's default store drops entity rows that share key and time."""
     rng = np.random.default_rng(1)
@@ -208,6 +229,7 @@ def test_order_and_duplicates_are_kept(join: AsofJoin, tmp_path: Path) -> None:
     assert found["value"].to_pylist() == (names * 100 + moments).tolist()
 
 
+@pytest.mark.usefixtures("way")
 def test_several_join_keys_of_other_types(join: AsofJoin, tmp_path: Path) -> None:
     table = pa.table(
         {
@@ -233,6 +255,20 @@ def test_several_join_keys_of_other_types(join: AsofJoin, tmp_path: Path) -> Non
     assert join.join(keyed, KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [1.5, 2.5, None, None]
 
 
+@pytest.mark.usefixtures("way")
+def test_several_join_keys_may_have_one_column_of_the_entity_rows(join: AsofJoin, tmp_path: Path) -> None:
+    """A round trip: from and to are the same airport."""
+    table = pa.table(
+        {"from": ["A", "A", "B"], "to": ["B", "A", "B"], "event": times([1, 1, 1]), "value": [1, 2, 3]}
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    keys = [SourceColumn("e0", name, ValueType.STRING) for name in ("from", "to")]
+    join.set_entities(micros([2, 2, 2]), [pa.array(["A", "B", "C"])])
+    found = join.join(view(tmp_path / "t.parquet", keys=keys, created=None), KnownAt.CREATED_BY_THEN)
+    assert found["value"].to_pylist() == [2, 3, None]
+
+
+@pytest.mark.usefixtures("way")
 def test_a_view_without_entities_answers_everybody(join: AsofJoin, tmp_path: Path) -> None:
     path = write(tmp_path / "t.parquet", [Row("x", 1, 1, 1), Row("y", 3, 3, 3)])
     join.set_entities(micros([0, 2, 5]), [])
@@ -247,6 +283,94 @@ def test_an_empty_source_answers_nobody(join: AsofJoin, tmp_path: Path, where: s
     found = join.join(view(*files), KnownAt.CREATED_BY_THEN)
     assert found["value"].to_pylist() == [None]
     assert found.schema.field("value").type == pa.int64()
+
+
+@pytest.mark.parametrize(
+    ("setting", "module", "value"), [("SHARE", array_join, 0.001), ("_MOST_BYTES", held_columns, 100_000)]
+)
+def test_rows_that_turn_out_not_to_fit_are_joined_in_duckdb(
+    monkeypatch: pytest.MonkeyPatch, join: AsofJoin, tmp_path: Path, setting: str, module: Any, value: float
+) -> None:
+    """What was read of them in vain does not stand in the way."""
+    monkeypatch.setattr(module, setting, value)
+    asked, frontier = [], FrontierJoin.answer
+
+    def answer(self: FrontierJoin, found: SourceView, *others: Any) -> Answer:
+        asked.append(found.name)
+        return frontier(self, found, *others)
+
+    monkeypatch.setattr(FrontierJoin, "answer", answer)
+    count = 50_000
+    table = pa.table(
+        {
+            "key": ["a"] * count,
+            "event": pa.array(np.arange(count)).cast(pa.timestamp("s")),
+            "value": [f"value {i}" for i in range(count)],
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    text = [SourceColumn("value", "value", ValueType.STRING)]
+    join.set_entities(micros([-1, 0, 40_000]), [pa.array(["a"] * 3)])
+    found = join.join(view(tmp_path / "t.parquet", features=text, created=None), KnownAt.CREATED_BY_THEN)
+    assert found["value"].to_pylist() == [None, "value 0", "value 40000"]
+    assert asked == ["v"]
+
+
+@pytest.mark.usefixtures("way")
+def test_nulls_and_values_of_many_rows_stay_where_they_are(join: AsofJoin, tmp_path: Path) -> None:
+    """Nulls first come after tens of thousands of rows."""
+    count = 30_000
+    values = [None if i > 20_000 and i % 3 == 0 else i for i in range(count)]
+    table = pa.table(
+        {
+            "key": pa.array(np.arange(count) % 7),
+            "event": pa.array(np.arange(count)).cast(pa.timestamp("s")),
+            "value": pa.array(values, pa.int64()),
+            "text": pa.array([None if value is None else str(value) for value in values]),
+            "half": pa.array([None if value is None else value / 2 for value in values]),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    kinds = {"value": ValueType.INT64, "text": ValueType.STRING, "half": ValueType.DOUBLE}
+    wanted = view(
+        tmp_path / "t.parquet",
+        keys=[SourceColumn("e0", "key", ValueType.INT64)],
+        features=[SourceColumn(name, name, kind) for name, kind in kinds.items()],
+        created=None,
+    )
+    order = np.random.default_rng(2).permutation(count)
+    join.set_entities(micros(order.tolist()), [pa.array(order % 7)])
+    found = join.join(wanted, KnownAt.CREATED_BY_THEN)
+    assert found["value"].to_pylist() == [values[i] for i in order]
+    assert found["text"].to_pylist() == [None if values[i] is None else str(values[i]) for i in order]
+    halves = [values[i] for i in order]
+    assert found["half"].to_pylist() == [None if value is None else value / 2 for value in halves]
+
+
+@pytest.mark.usefixtures("way")
+def test_the_file_of_an_answer_holds_what_a_join_gives(join: AsofJoin, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", [Row("a", i, i, i) for i in range(10)])
+    join.set_entities(micros(range(10)), [pa.array(["a", "b"] * 5)])
+    steps = join.answer(view(path), KnownAt.CREATED_BY_THEN)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        with pa.memory_map(str(end.value)) as source:
+            written = pa.ipc.open_file(source).read_all()
+    assert written["value"].to_pylist() == [0, None, 2, None, 4, None, 6, None, 8, None]
+    assert written.equals(join.join(view(path), KnownAt.CREATED_BY_THEN))
+
+
+@pytest.mark.usefixtures("way")
+def test_entity_rows_may_be_added_after_a_join(join: AsofJoin, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", [Row("a", 1, 1, 1), Row("b", 2, 2, 2)])
+    join.set_entities(micros([3]), [pa.array(["a"])])
+    assert join.join(view(path), KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [1]
+    join.add_entities(micros([3, 1]), [pa.array(["b", "b"])])
+    assert join.join(view(path), KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [1, 2, None]
+    join.set_entities(micros([2]), [pa.array(["b"])])
+    assert join.join(view(path), KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [2]
 
 
 def test_no_entity_rows_are_answered_by_no_rows(join: AsofJoin, tmp_path: Path) -> None:
@@ -278,6 +402,7 @@ VALUES: list[tuple[ValueType, pa.DataType, Any]] = [
 ]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("declared", "stored", "value"), VALUES)
 def test_values_come_back_as_declared_and_nulls_stay_nulls(
     join: AsofJoin, tmp_path: Path, declared: ValueType, stored: pa.DataType, value: Any
@@ -291,6 +416,7 @@ def test_values_come_back_as_declared_and_nulls_stay_nulls(
     assert join.join(typed, KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [value, None, None]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
     ("declared", "values", "said"),
     [

@@ -206,6 +206,23 @@ def ask(ids: Sequence[int], **others: Any) -> pb.GetOnlineFeaturesRequest:
     )
 
 
+def test_a_row_that_is_too_long_is_no_row_beside_a_view_of_the_same_width(pool: Any) -> None:
+    """Rows with columns of varying width are cut where these begin; the others must end there."""
+    fixed = view("fixed", [ValueType.DOUBLE, ValueType.DOUBLE], None)
+    varying = view("varying", [ValueType.DOUBLE, ValueType.STRING], None)
+    assert RowLayout(fixed.features).width == RowLayout(varying.features).width
+    it = World([fixed, varying], [Projection(v.name, v.name, v.features[:1]) for v in (fixed, varying)], pool)
+    for key in (1, 2):
+        it.store(fixed, key, NOW_MICROS - 1, [1.5, 2.5])
+        it.store(varying, key, NOW_MICROS - 1, [1.5, "text"])
+    (prefix, (entity,)) = view_prefix("p", "fixed"), EntityKeys(fixed.join_keys).encode([[1]])
+    it.rows.rows[prefix + entity] += b"\x01" * 8
+    for ids, expected in (([1], [3]), ([1, 2, 3], [3, 1, 3])):
+        hot, arrow = it.both(ask(ids, full_feature_names=True))
+        assert hot == arrow
+        assert list(hot.features[0].statuses) == expected
+
+
 WIDTHS = st.sampled_from([pa.int64(), pa.int32()])
 
 

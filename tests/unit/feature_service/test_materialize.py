@@ -25,7 +25,7 @@ from feature_service.stores.newest import ParquetNewestRows
 from feature_service.writes import materialize
 from feature_service.writes.checkpoints import Checkpoints, NotedLog
 from feature_service.writes.materialize import Materialization, MaterializeProgress
-from plumbline.features.errors import InvalidField, InvalidTimeRange, StoreUnavailable
+from plumbline.features.errors import InvalidField, InvalidTimeRange, StoreUnavailable, ViewNotFound
 
 DAY = timedelta(days=1)
 #: The files are written now; runs happen later, so that what a file's time says can be told.
@@ -261,12 +261,16 @@ def test_a_view_whose_rows_were_dropped_is_brought_online_whole(bench: Bench) ->
     assert bench.values("a", range(100)) == [1] * 100
 
 
-def test_rows_dropped_during_a_run_are_not_taken_for_online(bench: Bench) -> None:
+@pytest.mark.parametrize("steps", [3, 10])
+def test_a_view_that_is_removed_during_a_run_gets_no_rows(bench: Bench, steps: int) -> None:
+    """In its midst, or after the last row: such a run is not taken for one that brought all rows online."""
     run = bench.run(["a"])
-    next(run)
+    for _ in range(steps):
+        next(run)
     bench.drop("a")
-    assert list(run)[-1].view_finished
-    assert None in bench.values("a", range(100))
+    with pytest.raises(ViewNotFound, match="view a was removed, and its rows with it"):
+        next(run)
+    assert bench.values("a", range(100)) == [None] * 100
     bench.now += DAY
     list(bench.run(["a"]))
     assert bench.values("a", range(100)) == [1] * 100

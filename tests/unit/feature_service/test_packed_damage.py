@@ -155,6 +155,13 @@ def test_no_bytes_in_place_of_a_row_end_a_read(reader: Reader, how: Any, data: s
     )
 
 
+def test_a_row_that_goes_on_after_its_end_is_the_same_to_all_reads(reader: Reader) -> None:
+    """Without columns of varying width nothing may follow; else nothing of it belongs to a value."""
+    reader.lay(reader.row + b"\x01" * 8)
+    found = reader.answers()
+    assert found == [None] * 3 if reader.layout.fixed else found[0] == found[1]
+
+
 def test_a_time_that_is_none_is_told(reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
     reader.world.hot._packed.schemas._told.clear()
     reader.lay(reader.row[:EVENT_AT] + struct.pack("<q", -(2**62)) + reader.row[EVENT_AT + 8 :])

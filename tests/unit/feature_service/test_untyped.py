@@ -48,6 +48,8 @@ NOT_TEXT: list[tuple[ValueType, str]] = [
     (T.INT64, " 7"),
     (T.INT64, "1_000"),
     (T.INT64, "٣"),
+    (T.INT64, "9" * 5_000),
+    (T.TIMESTAMP, "9" * 5_000),
     (T.INT64, "9223372036854775808"),
     (T.INT32, "2147483648"),
     (T.DOUBLE, "1,5"),
@@ -90,6 +92,8 @@ NOT_JSON: list[tuple[ValueType, Any]] = [
     (T.FLOAT, 1e39),
     (T.BOOL, 1),
     (T.STRING, 7),
+    (T.STRING, "\ud800"),
+    (T.STRING_LIST, ["a", "\udfff"]),
     (T.BYTES, 7),
     (T.TIMESTAMP, True),
     (T.TIMESTAMP, 1.5),
@@ -123,6 +127,7 @@ def test_json_that_does_not_is_refused(kind: ValueType, cell: Any) -> None:
     with pytest.raises(TypeMismatch) as caught:
         from_json([None, cell], kind, "c")
     assert caught.value.violations[0].field == "c[1]"
+    assert str(caught.value).encode()
 
 
 def test_nan_is_a_number_and_not_null() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 
+from plumbline.cli.asking import split
 from plumbline.cli.models import lineage_tree
 from plumbline.cli.output import address
 from plumbline.cli.values import columns_of, read_rows, refuse_unknown
@@ -37,7 +39,7 @@ def field(kind: pb.ValueType.ValueType) -> pb.Field:
     ],
 )
 def test_a_value_is_read_as_declared(kind: pb.ValueType.ValueType, text: str, value: Any) -> None:
-    assert columns_of([{"x": text}], [field(kind)])["x"].to_pylist() == [value]
+    assert columns_of([{"x": text}], [field(kind)], text=True)["x"].to_pylist() == [value]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,89 @@ def test_a_value_is_read_as_declared(kind: pb.ValueType.ValueType, text: str, va
 )
 def test_a_value_that_does_not_fit_is_named(kind: pb.ValueType.ValueType) -> None:
     with pytest.raises(typer.BadParameter, match="x='noon' is not a"):
-        columns_of([{"x": "noon"}], [field(kind)])
+        columns_of([{"x": "noon"}], [field(kind)], text=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell", "value"),
+    [
+        (pb.VALUE_TYPE_INT64, 7, 7),
+        (pb.VALUE_TYPE_INT64, 2.0, 2),
+        (pb.VALUE_TYPE_INT64, -(2**63), -(2**63)),
+        (pb.VALUE_TYPE_DOUBLE, 7, 7.0),
+        (pb.VALUE_TYPE_DOUBLE, "Infinity", math.inf),
+        (pb.VALUE_TYPE_BOOL, False, False),
+        (pb.VALUE_TYPE_STRING, "7", "7"),
+        (pb.VALUE_TYPE_BYTES, "AP8=", b"\x00\xff"),
+        (pb.VALUE_TYPE_TIMESTAMP, "2013-07-01", datetime(2013, 7, 1, tzinfo=UTC)),
+        (pb.VALUE_TYPE_TIMESTAMP_LIST, ["2013-07-01"], [datetime(2013, 7, 1, tzinfo=UTC)]),
+        (pb.VALUE_TYPE_INT64_LIST, [1, 2], [1, 2]),
+        (pb.VALUE_TYPE_INT64, None, None),
+    ],
+)
+def test_json_that_says_a_value_is_taken(kind: pb.ValueType.ValueType, cell: Any, value: Any) -> None:
+    assert columns_of([{"x": cell}], [field(kind)], text=False)["x"].to_pylist() == [value]
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell", "said"),
+    [
+        (pb.VALUE_TYPE_INT64, 2.5, "x=2.5 is not an int64, a whole number"),
+        (pb.VALUE_TYPE_INT64, True, "x=true is not an int64"),
+        (pb.VALUE_TYPE_INT64, "7", 'x="7" is not an int64'),
+        (pb.VALUE_TYPE_INT64, "", 'x="" is not an int64'),
+        (pb.VALUE_TYPE_INT64, 99999999999999999999, "x=99999999999999999999 is not an int64"),
+        (pb.VALUE_TYPE_INT64, 1e18, "x=1e[+]18 is not an int64"),
+        (pb.VALUE_TYPE_INT32, 2**31, "x=2147483648 is not an int32"),
+        (pb.VALUE_TYPE_DOUBLE, True, "x=true is not a double"),
+        (pb.VALUE_TYPE_DOUBLE, 2**53 + 1, "is not a double"),
+        (pb.VALUE_TYPE_FLOAT, 1e39, "is not a float"),
+        (pb.VALUE_TYPE_BOOL, 1, "x=1 is not a bool"),
+        (pb.VALUE_TYPE_STRING, 7, "x=7 is not a string, text"),
+        (pb.VALUE_TYPE_STRING, "\ud800", r'x="\\ud800" is not a string'),
+        (pb.VALUE_TYPE_BYTES, "no base64!", "is not bytes, as base64"),
+        (pb.VALUE_TYPE_TIMESTAMP, 20131230, "x=20131230 is not a timestamp"),
+        (pb.VALUE_TYPE_INT64_LIST, [1, 2.5], r"x=\[1, 2.5\] is not a list of int64"),
+        (pb.VALUE_TYPE_INT64_LIST, "[1]", "is not a list of int64"),
+        (pb.VALUE_TYPE_INT64_LIST, [None], "is not a list of int64"),
+    ],
+)
+def test_json_that_does_not_is_refused_with_its_row(
+    kind: pb.ValueType.ValueType, cell: Any, said: str
+) -> None:
+    with pytest.raises(typer.BadParameter, match=rf"{said}.* \(row 41\)$"):
+        columns_of([{"x": None}, {"x": cell}], [field(kind)], text=False, start=40)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cell"),
+    [
+        (pb.VALUE_TYPE_INT64, "2.5"),
+        (pb.VALUE_TYPE_INT64, "9223372036854775808"),
+        (pb.VALUE_TYPE_INT64, "9" * 5_000),
+        (pb.VALUE_TYPE_INT64, "1_000"),
+        (pb.VALUE_TYPE_DOUBLE, "1e999"),
+        (pb.VALUE_TYPE_FLOAT, "1e39"),
+        (pb.VALUE_TYPE_BOOL, "yes"),
+        (pb.VALUE_TYPE_INT64_LIST, "[true]"),
+        (pb.VALUE_TYPE_INT64_LIST, "1, 2"),
+    ],
+)
+def test_text_that_does_not_is_refused(kind: pb.ValueType.ValueType, cell: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"^x='.* is not an? .*\(row 0\)$") as caught:
+        columns_of([{"x": cell}], [field(kind)], text=True)
+    assert len(caught.value.message) < 150
+
+
+def test_words_are_a_selection_and_values() -> None:
+    assert split(["trips:n", "trips:rate", "when=2013-07-01T12:00"]) == (
+        ["trips:n", "trips:rate"],
+        ["when=2013-07-01T12:00"],
+    )
+    assert split(["flights"]) == (["flights"], [])
+    for words, said in ((["a=1"], "before name=value"), (["flights", "origin"], "'flights' is neither")):
+        with pytest.raises(typer.BadParameter, match=said):
+            split(words)
 
 
 def test_rows_come_from_pairs_or_a_file(tmp_path: Path) -> None:
@@ -53,7 +137,8 @@ def test_rows_come_from_pairs_or_a_file(tmp_path: Path) -> None:
     path.write_text(json.dumps([{"x": 1}, {"x": 2}]))
     assert read_rows(["x=1", "y=a=b"], None) == [{"x": "1", "y": "a=b"}]
     assert read_rows([], str(path)) == [{"x": 1}, {"x": 2}]
-    for pairs, file in ((["x"], None), ([], None), (["x=1"], str(path))):
+    absent = str(tmp_path / "absent.json")
+    for pairs, file in ((["x"], None), ([], None), (["x=1"], str(path)), ([], absent)):
         with pytest.raises(typer.BadParameter):
             read_rows(pairs, file)
 
