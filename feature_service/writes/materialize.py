@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from feature_service.domain import FeatureView, ViewKind
 from feature_service.planning import Definitions
@@ -145,7 +146,7 @@ class Materialization:
             )
             saved = point.read
             for rows in scan.rows(point.read):
-                written = self._store.write(view, rows)
+                written = scan.give(rows, partial(self._store.write, view))
                 point = replace(
                     point, read=point.read + len(rows.event_micros), written=point.written + written
                 )
@@ -155,6 +156,7 @@ class Materialization:
                     saved = point.read
                 step = replace(step, rows_written=point.written)
                 yield step
+            scan.finish(partial(self._store.write, view))
         # Rows that were dropped meanwhile are not online.
         if (begin is None or begin < end) and self._checkpoints.digest(view) == digest:
             self._log.record(view, begin or _EPOCH, end)
