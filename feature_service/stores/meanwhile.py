@@ -46,6 +46,7 @@ class Meanwhile:
         """
         if is_remote(self._path):
             return write(rows)
+        self._look()  # most of the reading, before pushes have to wait
         with self._turn() as alone:
             self._look()
             written = write(self._with_found(rows))
@@ -56,6 +57,7 @@ class Meanwhile:
     def finish(self, write: Write) -> None:
         """Has all rows written that were added since: Feast's SDK pushes online first, so what it pushed may
         have been replaced before its part was there to be seen."""
+        self._look()
         with self._turn() as alone:
             self._look()
             self._write_found(write)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +49,12 @@ class ParquetNewestRows:
         plan = source_view(view, view.features, any_type=True)
         rows = _wanted(view, plan, wanted)
         path = view.source.path if view.source else ""
-        pushed = Meanwhile(path, plan.rows.files, lambda parts: self._pushed(view, plan, rows, parts))
-        with AsofJoin(self._limits) as join:
+        with AsofJoin(self._limits) as join, ExitStack() as stack:
+            # The first is in the middle of a result while parts are read; most runs never need another.
+            other = cache(lambda: stack.enter_context(AsofJoin(self._limits)))
+            pushed = Meanwhile(
+                path, plan.rows.files, lambda parts: _pushed_rows(other(), view, plan, rows, parts)
+            )
             self._running = join
             if self._interrupted:
                 join.interrupt()
@@ -57,22 +62,6 @@ class ParquetNewestRows:
                 yield _Scan(join, view, plan, rows, pushed)
             finally:
                 self._running = None
-
-    def _pushed(
-        self, view: FeatureView, plan: SourceView, wanted: Wanted, parts: tuple[str, ...]
-    ) -> Iterator[NewRows]:
-        """The newest rows of parts that came during a scan, of those that may have the times of one in it."""
-        # The parts of a partitioned tree hold the partition columns themselves.
-        alone = replace(plan, rows=replace(plan.rows, files=parts, partitions=()))
-        with AsofJoin(self._limits) as join:
-            columns = {item.column for item in (*plan.keys, *plan.features, *plan.tie_break)}
-            if columns <= join.columns(alone).keys():
-                yield from _Rows(join, view, alone, replace(wanted, known_after=None)).rows()
-                return
-            # Pushed to another view of the source: what they lack, the other files have the types of.
-            whole = replace(plan, rows=replace(plan.rows, files=(*plan.rows.files, *parts)))
-            only = replace(wanted, known_after=wanted.end, whole=parts)
-            yield from _Rows(join, view, whole, only).rows()
 
     def interrupt(self) -> None:
         """See ports.NewestRows."""
@@ -217,6 +206,20 @@ class _Scan(_Rows):
     def finish(self, write: Callable[[NewRows], int]) -> None:
         """See ports.RowScan."""
         self._pushed.finish(write)
+
+
+def _pushed_rows(
+    join: AsofJoin, view: FeatureView, plan: SourceView, wanted: Wanted, parts: tuple[str, ...]
+) -> Iterator[NewRows]:
+    """The newest rows of parts that came during a scan, of those that may have the times of one in it."""
+    # The parts of a partitioned tree hold the partition columns themselves.
+    alone = replace(plan, rows=replace(plan.rows, files=parts, partitions=()))
+    columns = {item.column for item in (*plan.keys, *plan.features, *plan.tie_break)}
+    if columns <= join.columns(alone).keys():
+        return _Rows(join, view, alone, replace(wanted, known_after=None)).rows()
+    # Pushed to another view of the source: what they lack, the other files have the types of.
+    whole = replace(plan, rows=replace(plan.rows, files=(*plan.rows.files, *parts)))
+    return _Rows(join, view, whole, replace(wanted, known_after=wanted.end, whole=parts)).rows()
 
 
 def _refuse_other_sources(view: FeatureView) -> None:
