@@ -145,6 +145,8 @@ class FeatureView:
     inputs: tuple[Projection, ...] = ()
     transformation: str = ""
     digest: str = ""
+    #: Whether it is a version of a view that another replaced: it is read as view@vN, never written.
+    earlier: bool = False
     #: What the adapter that made the view needs to find it again; nobody else looks into it.
     handle: object = field(default=None, compare=False, repr=False)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from feature_service.digests import service_digest
 from feature_service.domain import (
@@ -28,16 +30,49 @@ from plumbline.features.errors import (
     ViewNotFound,
 )
 
+#: A view and its version in a reference, as Feast writes it.
+_VERSIONED = re.compile(r"(.+?)@(?:v(\d+)|latest)?", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class Definitions:
-    """All definitions at one moment, by name. push_sources: the views each feeds."""
+    """All definitions at one moment, by name. push_sources: the views each feeds. versions: by view@vN, the
+    versions of views that can be read; the present one of a view is the view itself."""
 
     project: str
     entities: Mapping[str, Entity]
     views: Mapping[str, FeatureView]
     services: Mapping[str, FeatureService]
     push_sources: Mapping[str, tuple[str, ...]]
+    versions: Mapping[str, FeatureView] = field(default_factory=dict)
+
+    def known(self) -> Mapping[str, FeatureView]:
+        """The views and all their versions."""
+        return ChainMap(dict(self.views), dict(self.versions))
+
+    def readable(self, name: str) -> tuple[str, FeatureView]:
+        """A view by name, view@vN or view@latest, and how it is called in replies. Raises ViewNotFound."""
+        match = None if name in self.views else _VERSIONED.fullmatch(name)
+        if match is None:
+            return name, self.view(name)
+        base = self.view(match[1])
+        if match[2] is None:
+            return base.name, base
+        label = f"{base.name}@v{int(match[2])}"
+        found = self.versions.get(label)
+        if found is None:
+            raise self._no_version(base, label)
+        return label, found
+
+    def _no_version(self, view: FeatureView, asked: str) -> ViewNotFound:
+        labels = (item.rpartition("@v") for item in self.versions)
+        numbers = sorted(int(number) for name, _, number in labels if name == view.name)
+        return ViewNotFound(
+            f"there is no {asked!r} in project {self.project!r}; of {view.name!r} there is "
+            f"{', '.join(f'v{number}' for number in numbers) or 'no version'}. Earlier versions can be read "
+            "where feature_store.yaml has enable_online_feature_view_versioning: true under registry",
+            metadata={"view": asked, "project": self.project},
+        )
 
     def view(self, name: str) -> FeatureView:
         """Raises ViewNotFound."""
@@ -121,8 +156,8 @@ def _nameless(definitions: Definitions, references: Sequence[str]) -> FeatureSer
                 f"{reference!r} is not a reference; write view:feature or view:*",
                 metadata={"view": view_name, "feature": feature_name},
             )
-        view = definitions.view(view_name)
-        fields = chosen.setdefault(view_name, {})
+        label, view = definitions.readable(view_name)
+        fields = chosen.setdefault(label, {})
         if feature_name == "*":
             fields.update((item.name, item) for item in view.features)
             continue
@@ -137,9 +172,12 @@ def _nameless(definitions: Definitions, references: Sequence[str]) -> FeatureSer
     service = FeatureService(
         project=definitions.project,
         name="",
-        projections=tuple(Projection(name, name, tuple(fields.values())) for name, fields in chosen.items()),
+        projections=tuple(
+            Projection(definitions.readable(label)[1].name, label, tuple(fields.values()))
+            for label, fields in chosen.items()
+        ),
     )
-    return replace(service, digest=service_digest(service, definitions.views))
+    return replace(service, digest=service_digest(service, definitions.known()))
 
 
 class _Planner:
@@ -155,7 +193,7 @@ class _Planner:
     def plan(self, service: FeatureService) -> ReadPlan:
         outputs: list[Output] = []
         for projection in service.projections:
-            view = self._definitions.view(projection.view)
+            _, view = self._definitions.readable(projection.view)
             on_demand = view.kind is ViewKind.ON_DEMAND
             index = self._compute(projection, view) if on_demand else self._read(projection, view)
             outputs += [
@@ -173,7 +211,7 @@ class _Planner:
             outputs=tuple(outputs),
             join_keys=tuple(self._join_keys.values()),
             request_data=tuple(self._request_data.values()),
-            views=tuple(self._definitions.views[name] for name in sorted(names)),
+            views=tuple(self._definitions.readable(name)[1] for name in sorted(names)),
         )
 
     def _read(self, projection: Projection, view: FeatureView) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -206,6 +206,14 @@ class RowScan(Protocol):
 
         In batches. Raises SourceUnreadable, ResourceExhausted, Cancelled.
         """
+
+    def give(self, rows: NewRows, write: Callable[[NewRows], int]) -> int:
+        """Has a batch written, so that it does not replace what was pushed since the scan began with the same
+        times. Returns how many rows were written. Raises as `rows`, and what `write` raises."""
+
+    def finish(self, write: Callable[[NewRows], int]) -> None:
+        """All batches were given: has written, of what was pushed meanwhile, what one of them may have
+        replaced. Raises as `give`."""
 
 
 class NewestRows(Protocol):

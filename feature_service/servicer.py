@@ -147,7 +147,7 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
         self, request: pb.ListFeatureServicesRequest, context: Any
     ) -> pb.ListFeatureServicesResponse:
         found, token = self._catalog.services(request.page_size, request.page_token)
-        views = self._catalog.definitions.views.values()
+        views = self._catalog.definitions.known().values()
         return pb.ListFeatureServicesResponse(
             feature_services=[codec.feature_service(item, views) for item in found], next_page_token=token
         )
@@ -156,7 +156,7 @@ class FeatureServicer(FeatureRetrievalServiceServicer):
         self, request: pb.GetFeatureServiceRequest, context: Any
     ) -> defs.FeatureService:
         definitions = self._catalog.definitions
-        return codec.feature_service(definitions.service(request.name), definitions.views.values())
+        return codec.feature_service(definitions.service(request.name), definitions.known().values())
 
     async def ListFeatureViews(  # noqa: N802
         self, request: pb.ListFeatureViewsRequest, context: Any

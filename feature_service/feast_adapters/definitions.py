@@ -130,6 +130,23 @@ def on_demand_view(found: OnDemandFeatureView, project: str, views: Mapping[str,
     return replace(view, digest=view_digest(view))
 
 
+def earlier_version(
+    found: FeastView | LabelView | OnDemandFeatureView,
+    number: int,
+    project: str,
+    repo: Path,
+    views: Mapping[str, FeatureView],
+) -> FeatureView:
+    """A version of a view that another replaced, as view@vN."""
+    view = (
+        on_demand_view(found, project, views)
+        if isinstance(found, OnDemandFeatureView)
+        else feature_view(found, project, repo)
+    )
+    view = replace(view, name=f"{view.name}@v{number}", online=False, earlier=True)
+    return replace(view, digest=view_digest(view))
+
+
 def declared_type(view: FeatureView, feature: str) -> Any:
     """The Feast type of a feature of a view."""
     handle: Any = view.handle
@@ -137,11 +154,16 @@ def declared_type(view: FeatureView, feature: str) -> Any:
 
 
 def feature_service(found: FeastService, project: str) -> FeatureService:
-    """A feature service, without its digest."""
+    """A feature service, without its digest. A view of which it names the version is view@vN."""
     return FeatureService(
         project=project,
         name=found.name,
-        projections=tuple(projection(item) for item in found.feature_view_projections),
+        projections=tuple(
+            projection(item)
+            if item.version_tag is None
+            else replace(projection(item), view=f"{item.name}@v{item.version_tag}")
+            for item in found.feature_view_projections
+        ),
         description=found.description,
         tags=_tags(found.tags),
     )

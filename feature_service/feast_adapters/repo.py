@@ -8,11 +8,12 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from feast import FeatureStore
 from feast import FeatureView as FeastView
@@ -20,6 +21,7 @@ from feast.data_source import PushSource
 from feast.errors import FeastModuleImportError
 from feast.feature_view import DUMMY_ENTITY_NAME
 from feast.labeling.label_view import LabelView
+from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigError, RepoConfig, load_repo_config
 
 from feature_service.digests import service_digest
@@ -117,8 +119,11 @@ class FeastRepo:
                 *registry.list_label_views(project, allow_cache=True),
             ]
             views = {view.name: feast_definitions.feature_view(view, project, self.folder) for view in found}
-            for odfv in registry.list_on_demand_feature_views(project, allow_cache=True):
+            odfvs = registry.list_on_demand_feature_views(project, allow_cache=True)
+            for odfv in odfvs:
                 views[odfv.name] = feast_definitions.on_demand_view(odfv, project, views)
+            versions = self._versions([*found, *odfvs], views)
+            known = views | versions
             entities = {
                 entity.name: feast_definitions.entity(entity, views)
                 for entity in registry.list_entities(project, allow_cache=True)
@@ -127,11 +132,13 @@ class FeastRepo:
             services = {}
             for service in registry.list_feature_services(project, allow_cache=True):
                 plain = feast_definitions.feature_service(service, project)
-                lost = [item.view for item in plain.projections if item.view not in views]
+                lost = [item.view for item in plain.projections if item.view not in known]
                 if lost:
                     _log.warning("feature service %s reads views that are gone: %s", plain.name, lost)
                     continue
-                services[plain.name] = replace(plain, digest=service_digest(plain, views))
+                named = tuple(replace(item, view=known[item.view].name) for item in plain.projections)
+                plain = replace(plain, projections=named)
+                services[plain.name] = replace(plain, digest=service_digest(plain, known))
             sources = {
                 source.name: tuple(
                     view.name
@@ -142,7 +149,37 @@ class FeastRepo:
                 if isinstance(source, PushSource)
             }
             self._seen = stamp
-            return Definitions(project, entities, views, services, sources)
+            return Definitions(project, entities, views, services, sources, versions)
+
+    def _versions(
+        self, found: Sequence[FeastView | LabelView | OnDemandFeatureView], views: Mapping[str, FeatureView]
+    ) -> dict[str, FeatureView]:
+        """The versions of views by view@vN: the present ones, and those before where the repository has it
+        that versions are read."""
+        versions = {}
+        for view in found:
+            present = view.current_version_number or 0
+            for number, old in self._history(view.name):
+                if number != present:
+                    versions[f"{view.name}@v{number}"] = feast_definitions.earlier_version(
+                        old, number, self.config.project, self.folder, views
+                    )
+            versions[f"{view.name}@v{present}"] = views[view.name]
+        return versions
+
+    def _history(self, name: str) -> Iterator[tuple[int, Any]]:
+        """The recorded versions of a view, with their numbers."""
+        if not getattr(self.config.registry, "enable_online_feature_view_versioning", False):
+            return
+        project, registry = self.config.project, self._store.registry
+        try:
+            numbers = [
+                int(item["version_number"]) for item in registry.list_feature_view_versions(name, project)
+            ]
+        except NotImplementedError:  # a registry that keeps none
+            return
+        for number in numbers:
+            yield number, registry.get_feature_view_by_version(name, project, number, True)
 
     def last_end(self, view: FeatureView) -> datetime | None:
         """See ports.MaterializationLog."""

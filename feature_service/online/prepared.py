@@ -115,6 +115,8 @@ class PreparedPlan:
         """Raises ValueError for a plan that packed rows alone do not answer, or with keys none can have."""
         if plan.on_demand or plan.request_data or not plan.reads:
             raise ValueError("computes something, or reads nothing")
+        if any(read.view.earlier for read in plan.reads):
+            raise ValueError("packed stores keep no rows of earlier versions")
         self.plan = plan
         self.layouts = [RowLayout(read.view.features) for read in plan.reads]
         prefixes = [view_prefix(read.view.project, read.view.name) for read in plan.reads]

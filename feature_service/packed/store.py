@@ -113,6 +113,13 @@ class PackedOnlineStore:
         # By identity: to compare two views is more work than to read one.
         found = self._views.get(id(view))
         if found is None:
+            if view.earlier:
+                name = view.name.rpartition("@")[0]
+                raise SourceUnreadable(
+                    f"view {view.name}: this online store keeps rows of the present version of a view only; "
+                    f"read {name!r}, or ask for the historical features of {view.name!r}",
+                    metadata={"view": view.name},
+                )
             made = stored_view(view.project, view.name, view.join_keys, view.features, view.ttl)
             with self._lock:
                 if len(self._views) > 1000:

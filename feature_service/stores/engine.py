@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -256,6 +256,13 @@ class PulledScan:
                 event_micros=_micros(part[self._source.timestamp_column]),
                 created_micros=_micros(part[created]) if created in part.column_names else None,
             )
+
+    def give(self, rows: NewRows, write: Callable[[NewRows], int]) -> int:
+        """See ports.RowScan. What such a store was given meanwhile cannot be told: the rows as they are."""
+        return write(rows)
+
+    def finish(self, write: Callable[[NewRows], int]) -> None:
+        """See ports.RowScan."""
 
     def _column(self, part: pa.Table, field: domain.Field) -> pa.Array:
         name = self._source.column_of(field.name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from feature_service.stores import newest_sql as sql
 from feature_service.stores import source_files
 from feature_service.stores.asof_join import AsofJoin, JoinLimits
 from feature_service.stores.asof_sql import SourceView
+from feature_service.stores.meanwhile import Meanwhile
 from feature_service.stores.newest_sql import Wanted
 from feature_service.stores.source_views import source_view
 from plumbline.features.errors import SourceUnreadable
@@ -44,12 +47,19 @@ class ParquetNewestRows:
         """See ports.NewestRows."""
         _refuse_other_sources(view)
         plan = source_view(view, view.features, any_type=True)
-        with AsofJoin(self._limits) as join:
+        rows = _wanted(view, plan, wanted)
+        path = view.source.path if view.source else ""
+        with AsofJoin(self._limits) as join, ExitStack() as stack:
+            # The first is in the middle of a result while parts are read; most runs never need another.
+            other = cache(lambda: stack.enter_context(AsofJoin(self._limits)))
+            pushed = Meanwhile(
+                path, plan.rows.files, lambda parts: _pushed_rows(other(), view, plan, rows, parts)
+            )
             self._running = join
             if self._interrupted:
                 join.interrupt()
             try:
-                yield _Scan(join, view, plan, _wanted(view, plan, wanted))
+                yield _Scan(join, view, plan, rows, pushed)
             finally:
                 self._running = None
 
@@ -87,12 +97,11 @@ class ParquetEntityKeys:
         return table.rename_columns(names).cast(schema) if table.num_columns else schema.empty_table()
 
 
-class _Scan:
-    """See ports.RowScan."""
+class _Rows:
+    """The newest row of each key in the files of a view."""
 
     def __init__(self, join: AsofJoin, found: FeatureView, view: SourceView, wanted: Wanted) -> None:
         self._join, self._found, self._view, self._wanted = join, found, view, wanted
-        self.source = source_files.fingerprint(view.rows.files)
         self._given = 0
 
     def total(self) -> int:
@@ -178,6 +187,39 @@ class _Scan:
                 f"{error}",
                 metadata={"view": self._found.name},
             ) from error
+
+
+class _Scan(_Rows):
+    """See ports.RowScan."""
+
+    def __init__(
+        self, join: AsofJoin, found: FeatureView, view: SourceView, wanted: Wanted, pushed: Meanwhile
+    ) -> None:
+        super().__init__(join, found, view, wanted)
+        self.source = source_files.fingerprint(view.rows.files)
+        self._pushed = pushed
+
+    def give(self, rows: NewRows, write: Callable[[NewRows], int]) -> int:
+        """See ports.RowScan."""
+        return self._pushed.give(rows, write)
+
+    def finish(self, write: Callable[[NewRows], int]) -> None:
+        """See ports.RowScan."""
+        self._pushed.finish(write)
+
+
+def _pushed_rows(
+    join: AsofJoin, view: FeatureView, plan: SourceView, wanted: Wanted, parts: tuple[str, ...]
+) -> Iterator[NewRows]:
+    """The newest rows of parts that came during a scan, of those that may have the times of one in it."""
+    # The parts of a partitioned tree hold the partition columns themselves.
+    alone = replace(plan, rows=replace(plan.rows, files=parts, partitions=()))
+    columns = {item.column for item in (*plan.keys, *plan.features, *plan.tie_break)}
+    if columns <= join.columns(alone).keys():
+        return _Rows(join, view, alone, replace(wanted, known_after=None)).rows()
+    # Pushed to another view of the source: what they lack, the other files have the types of.
+    whole = replace(plan, rows=replace(plan.rows, files=(*plan.rows.files, *parts)))
+    return _Rows(join, view, whole, replace(wanted, known_after=wanted.end, whole=parts)).rows()
 
 
 def _refuse_other_sources(view: FeatureView) -> None:

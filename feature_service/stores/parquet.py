@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_service.stores import remote
-from feature_service.stores.parts import Appended, merged_before, next_part, without_merged
+from feature_service.stores.parts import Appended, merged_before, next_part, parts_of, without_merged
 
 _PARTITION = re.compile(r"^([^=]+)=[^=]*$")
 _SUFFIX = ".parquet"
@@ -116,6 +116,29 @@ def append(path: str, rows: pa.Table, identity: str | None, digest: str) -> Appe
     return Appended(str(folder / name), True)
 
 
+def parts_since(path: str, files: Iterable[str]) -> tuple[str, ...]:
+    """The parts of a source that were added after its files were listed, in their order; for a glob none.
+
+    A merged part is among them when one of those it holds was added since. Raises OSError, ValueError for a
+    URI of no use.
+    """
+    folder = ""
+    names: Iterable[str] = ()
+    if remote.is_remote(path):
+        folder, parts = _remote_appends(path)
+        names = [part.rpartition("/")[2] for part in parts]
+    elif not glob.has_magic(path):
+        folder = str(appends_to(path))
+        names = os.listdir(folder) if os.path.isdir(folder) else ()
+    seen = {file.rpartition("/")[2] for file in files}
+    last = max((part.last for part in parts_of(seen)[0]), default=0)
+    return tuple(
+        f"{folder}/{part.name}"
+        for part in parts_of(names)[0]
+        if part.name not in seen and (part.last > last or not part.merged)
+    )
+
+
 def appends_to(path: str) -> Path:
     """The folder that the parts of a local source lie in. Raises ValueError for a glob."""
     main = remote.local_path(path)
@@ -183,17 +206,22 @@ def _remote_parts(path: str) -> tuple[str, ...]:
 
 
 def _append_remote(path: str, rows: pa.Table, identity: str | None, digest: str) -> Appended:
-    path = path.rstrip("/")
-    folder = f"{path}.d" if path.endswith(_SUFFIX) and not remote.is_folder(path) else path
-    try:
-        parts = remote.list_files(folder, _SUFFIX, deep=False)
-    except FileNotFoundError:
-        parts = ()
+    folder, parts = _remote_appends(path)
     name, before = next_part(folder, (part.rpartition("/")[2] for part in parts), identity, digest)
     if before is not None:
         return before
     remote.write_whole(f"{folder}/{name}", _encoded(rows))
     return Appended(f"{folder}/{name}", True)
+
+
+def _remote_appends(path: str) -> tuple[str, tuple[str, ...]]:
+    """The folder that the parts of a remote source lie in, and what lies there."""
+    path = path.rstrip("/")
+    folder = f"{path}.d" if path.endswith(_SUFFIX) and not remote.is_folder(path) else path
+    try:
+        return folder, remote.list_files(folder, _SUFFIX, deep=False)
+    except FileNotFoundError:
+        return folder, ()
 
 
 def _encoded(rows: pa.Table) -> pa.Buffer:

@@ -8,10 +8,11 @@ import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from feature_service.domain import FeatureView, ViewKind
 from feature_service.planning import Definitions
-from feature_service.ports import MaterializationLog, NewestRows, OnlineStore, RowRange
+from feature_service.ports import MaterializationLog, NewestRows, NewRows, OnlineStore, RowRange
 from feature_service.writes.checkpoints import Checkpoints, Operation, ViewPoint, to_micros, to_moment
 from feature_service.writes.storable import refuse_unstorable
 from plumbline.errors import FieldViolation
@@ -146,9 +147,8 @@ class Materialization:
             )
             saved = point.read
             for rows in scan.rows(point.read):
-                refuse_unstorable(view, rows)
                 self._check_not_dropped(view, digest)
-                written = self._store.write(view, rows)
+                written = scan.give(rows, partial(self._write, view))
                 point = replace(
                     point, read=point.read + len(rows.event_micros), written=point.written + written
                 )
@@ -158,12 +158,17 @@ class Materialization:
                     saved = point.read
                 step = replace(step, rows_written=point.written)
                 yield step
+            scan.finish(partial(self._write, view))
         self._check_not_dropped(view, digest)
         if begin is None or begin < end:
             self._log.record(view, begin or _EPOCH, end)
         operation.points[view.name] = replace(point, finished=True)
         self._checkpoints.save(operation_id, operation)
         yield replace(step, view_finished=True)
+
+    def _write(self, view: FeatureView, rows: NewRows) -> int:
+        refuse_unstorable(view, rows)
+        return self._store.write(view, rows)
 
     def _check_not_dropped(self, view: FeatureView, digest: str) -> None:
         """A view that was removed gets no rows again, and a run whose rows were dropped claims none."""

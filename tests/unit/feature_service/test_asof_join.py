@@ -208,6 +208,30 @@ def test_ttl_is_checked_on_the_newest_known_row_only(join: AsofJoin, tmp_path: P
     assert found["value"].to_pylist() == [1, 1, None, 5, None]
 
 
+@pytest.mark.parametrize(("age", "found"), [(4 * SECOND, 1), (4 * SECOND + 1, None)])
+def test_a_row_exactly_as_old_as_the_ttl_answers_the_earliest_entity_row(
+    join: AsofJoin, tmp_path: Path, age: int, found: int | None
+) -> None:
+    """What no entity row can want is not read; that bound is exact to the microsecond, too."""
+    path = write(tmp_path / "t.parquet", [Row("a", 1, 1, 1)])
+    join.set_entities(pa.array([SECOND + age, 20 * SECOND]), [pa.array(["a", "a"])])
+    answers = join.join(view(path, ttl=4 * SECOND), KnownAt.CREATED_BY_THEN)
+    assert answers["value"].to_pylist() == [found, None]
+
+
+def test_few_entity_rows_of_several_keys_find_each_its_own_among_many_rows(
+    join: AsofJoin, tmp_path: Path
+) -> None:
+    """So few that only the rows of their keys are looked at: of all of them, in both views."""
+    path = write(
+        tmp_path / "t.parquet", [Row(f"k{k}", t, None, k * 100 + t) for k in range(9) for t in range(30)]
+    )
+    join.set_entities(micros([7, 29, 40]), [pa.array(["k1", "k8", "k3"])])
+    for ttl, late in ((None, 329), (5 * SECOND, None)):
+        found = join.join(view(path, ttl=ttl), KnownAt.CREATED_BY_THEN)
+        assert found["value"].to_pylist() == [107, 829, late]
+
+
 def test_late_rows_do_not_leak_into_the_past(join: AsofJoin, tmp_path: Path) -> None:
     """Feast's created column only breaks ties: a value written on day 9 is seen on day 5."""
     path = write(tmp_path / "t.parquet", [Row("a", 1, 1, 1), Row("a", 5, 9, 5), Row("a", 3, 3, 3)])

@@ -299,6 +299,32 @@ def doubles(ages: Mapping[int, int], pool: Any) -> World:
     return it
 
 
+@pytest.mark.parametrize(
+    ("age", "max_age", "status"),
+    [
+        (0, None, []),
+        (2 * DAY, None, []),
+        (2 * DAY + 1, None, [4]),
+        (DAY, timedelta(days=1), []),
+        (DAY + 1, timedelta(days=1), [4]),
+        (-1, None, [3]),
+    ],
+)
+def test_one_entity_is_answered_by_the_ttl_and_the_clock(
+    age: int, max_age: timedelta | None, status: list[int], pool: Any
+) -> None:
+    """A single row of plain numbers has a way of its own, on which nothing may be left out."""
+    it = doubles({1: age}, pool)
+    request = ask([1])
+    if max_age is not None:
+        request.max_age.FromTimedelta(max_age)
+    packed, arrow = it.both(request)
+    assert packed == arrow
+    assert [list(item.statuses) for item in packed.features] == [status, status]
+    values = [columns.decode(item.column).to_pylist() for item in packed.features]
+    assert values == ([[1.5], [1]] if not status else [[None], [None]])
+
+
 def test_a_store_that_does_not_answer_leaves_cells_unavailable_where_that_is_allowed(pool: Any) -> None:
     it = doubles({1: 0}, pool)
     it.rows.away = True
