@@ -1,9 +1,10 @@
 """Online reads: `make bench-online`; with QUICK=1 in less than a minute.
 
 50 double features in 5 views, 10,000 entities. Contenders: feature_service on LMDB and on packed Redis,
-`feast listen` on Redis (its own environment, its own write), and a bare grpc.aio server that answers a cached
-reply. The clients are one other process, the same for all: grpc.aio, a connection each, requests made before,
-replies not parsed. What it costs is shown, since it shares the machine's cores with the server.
+`feast listen` on Redis (its own environment, its own write), and two servers that answer a cached reply: one
+of feature_service's own kind, and bare grpc.aio. The clients are one other process, the same for all:
+grpc.aio, a connection each, requests made before, replies not parsed. What it costs is shown, since it shares
+the machine's cores with the server.
 """
 
 from __future__ import annotations
@@ -61,12 +62,14 @@ def _against_peers(bench: Bench, folder: Path) -> list[Row]:
             requests = our_requests(folder, case.entities)
             found = bench.measure("warm-up", "lmdb", lmdb, requests, case.clients)
             check(found.reply)
-            cached = stack.enter_context(cached_server(folder, found.reply))
+            same = stack.enter_context(cached_server(folder, found.reply, "same"))
+            bare = stack.enter_context(cached_server(folder, found.reply, "bare"))
             contenders: dict[str, Callable[[], object]] = {
                 "lmdb": partial(bench.measure, case.name, "lmdb", lmdb, requests, case.clients),
                 "redis": partial(_checked, bench, case, "redis", redis, requests),
                 "feast": partial(_checked, bench, case, "feast", feast, theirs[case.entities]),
-                "cached": partial(bench.measure, case.name, "cached", cached, requests, case.clients),
+                "cached": partial(bench.measure, case.name, "cached", same, requests, case.clients),
+                "bare": partial(bench.measure, case.name, "bare", bare, requests, case.clients),
             }
             say(case.name)
             in_turn(ROUNDS, {name: partial(run, call) for name, call in contenders.items()})
@@ -85,12 +88,17 @@ def _goals(samples: Samples, case: Case) -> list[Row]:
         ratio("redis", "feast", "throughput, packed Redis / feast listen", case.redis_feast),
         ratio("lmdb", "cached", "throughput, LMDB / cached reply", case.cached),
         ratio("redis", "cached", "throughput, packed Redis / cached reply", None),
-        samples.ratio(
-            case.name,
-            "lmdb server µs",
-            "cached server µs",
-            metric="server CPU, LMDB / cached reply",
-            better="lower",
+        ratio("lmdb", "bare", "throughput, LMDB / bare server", None),
+        ratio("cached", "bare", "throughput, cached reply / bare server", None),
+        *(
+            samples.ratio(
+                case.name,
+                "lmdb server µs",
+                f"{other} server µs",
+                metric=f"server CPU, LMDB / {what}",
+                better="lower",
+            )
+            for other, what in (("cached", "cached reply"), ("bare", "bare server"))
         ),
     ]
     return rows + [

@@ -214,15 +214,16 @@ def feast_server(
 
 
 @contextmanager
-def cached_server(folder: Path, reply: str) -> Iterator[Server]:
+def cached_server(folder: Path, reply: str, kind: str) -> Iterator[Server]:
     """See benchmarks.cached_server; reply: hex."""
     file = folder / f"reply.{len(reply)}"
     file.write_bytes(bytes.fromhex(reply))
-    log = folder / f"cached.{len(reply)}.log"
-    with process([sys.executable, "-m", "benchmarks.cached_server", str(file)], log) as pid:
+    log = folder / f"cached.{kind}.{len(reply)}.log"
+    with process([sys.executable, "-m", "benchmarks.cached_server", str(file), kind], log) as pid:
         deadline = time.monotonic() + 60
         while not log.read_text().strip():
             if time.monotonic() > deadline:
                 raise SystemExit("the cached server does not start")
             time.sleep(0.05)
-        yield Server(f"127.0.0.1:{int(log.read_text())}", "/Cached/Get", (pid,))
+        method = _METHOD if kind == "same" else "/Cached/Get"
+        yield Server(f"127.0.0.1:{int(log.read_text())}", method, (pid,))

@@ -65,9 +65,17 @@ class InstrumentedServer:
     def add_registered_method_handlers(
         self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
-        """As grpc.aio.Server's."""
-        wrapped = {name: self._wrapped(f"/{service}/{name}", handler) for name, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, wrapped)
+        """As grpc.aio.Server's. Only hot methods are registered: at every call the server goes through all
+        that are, with a task for each. The others come by `add_generic_rpc_handlers`, as generated code has
+        both."""
+        names = {f"/{service}/{name}": name for name in handlers}
+        hot = {
+            name: self._wrapped(method, handlers[name])
+            for method, name in names.items()
+            if method in self._policy.hot
+        }
+        if hot:
+            self._server.add_registered_method_handlers(service, hot)
 
     def _wrapped(self, method: str, handler: Any) -> Any:
         spans = None if method.startswith(_PROBES) else self._telemetry.server_spans(method)

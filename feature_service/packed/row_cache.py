@@ -91,6 +91,10 @@ class RowCache:
         return True
 
     def _rows(self, reads: RowReads, look: Look) -> list[list[bytes | None]]:
+        keys = reads[0].keys
+        if all(read.keys is keys for read in reads):  # as they mostly are
+            rows = self._group(tuple([read.view for read in reads]), keys, look)
+            return list(map(list, zip(*rows, strict=True))) if rows else [[] for _ in reads]
         found: list[list[bytes | None]] = [[] for _ in reads]
         together: dict[int, list[int]] = {}
         for i, read in enumerate(reads):
