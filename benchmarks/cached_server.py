@@ -45,7 +45,7 @@ async def _same(reply: bytes) -> tuple[Any, int]:
     configure_logging("cached")
     service = Service(
         "plumbline.features.v1.FeatureRetrievalService",
-        functools.partial(add_FeatureRetrievalServiceServicer_to_server, _Cached(reply)),
+        functools.partial(add_FeatureRetrievalServiceServicer_to_server, _Cached(reply)),  # type: ignore[abstract]
         hot=frozenset({"GetOnlineFeatures", "GetFeatureMatrix"}),
     )
     server = GrpcServer(ServerSettings(), [service], build_telemetry("cached"))
