@@ -105,8 +105,8 @@ class Catalog:
         return found
 
     def view(self, name: str) -> FeatureView:
-        """Raises ViewNotFound."""
-        return self.definitions.view(name)
+        """By name, view@vN or view@latest. Raises ViewNotFound."""
+        return self.definitions.readable(name)[1]
 
     def service(self, name: str) -> FeatureService:
         """Raises FeatureServiceNotFound."""

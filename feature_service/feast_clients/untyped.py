@@ -139,7 +139,7 @@ def _json_string(cell: Any) -> str:
 
 def _json_integer(cell: Any) -> int:
     # JSON does not tell 3 from 3.0, and pandas writes the latter for a column with gaps.
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) <= 2**53:
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < 2**53:
         return int(cell)
     if isinstance(cell, bool) or not isinstance(cell, int):
         raise _DoesNotFitError

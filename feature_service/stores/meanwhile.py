@@ -44,7 +44,7 @@ class Meanwhile:
 
         Object storage has neither turns nor a quick listing: there `finish` makes good what this overwrites.
         """
-        if is_remote(self._path):
+        if is_remote(self._path) or not parquet.takes_parts(self._path):
             return write(rows)
         self._look()  # most of the reading, before pushes have to wait
         with self._turn() as alone:
@@ -57,6 +57,8 @@ class Meanwhile:
     def finish(self, write: Write) -> None:
         """Has all rows written that were added since: Feast's SDK pushes online first, so what it pushed may
         have been replaced before its part was there to be seen."""
+        if not is_remote(self._path) and not parquet.takes_parts(self._path):
+            return
         self._look()
         with self._turn() as alone:
             self._look()
@@ -79,7 +81,7 @@ class Meanwhile:
         """Reads the parts that came; whether there were any."""
         new = parquet.parts_since(self._path, self._seen)
         if new:
-            self._found += self._read(new)
+            self._found = [_joined([*self._found, *self._read(new)])]
             self._seen += new
         return bool(new)
 

@@ -127,7 +127,7 @@ def parts_since(path: str, files: Iterable[str]) -> tuple[str, ...]:
     if remote.is_remote(path):
         folder, parts = _remote_appends(path)
         names = [part.rpartition("/")[2] for part in parts]
-    elif not glob.has_magic(path):
+    elif takes_parts(path):
         folder = str(appends_to(path))
         names = os.listdir(folder) if os.path.isdir(folder) else ()
     seen = {file.rpartition("/")[2] for file in files}
@@ -139,10 +139,16 @@ def parts_since(path: str, files: Iterable[str]) -> tuple[str, ...]:
     )
 
 
+def takes_parts(path: str) -> bool:
+    """Whether rows can be added to a local source: not to a glob."""
+    main = remote.local_path(path)
+    return not glob.has_magic(str(main)) or main.exists()
+
+
 def appends_to(path: str) -> Path:
     """The folder that the parts of a local source lie in. Raises ValueError for a glob."""
     main = remote.local_path(path)
-    if glob.has_magic(str(main)) and not main.exists():
+    if not takes_parts(path):
         raise ValueError(f"{main} names several files: rows can be added to a file or a folder")
     return main if main.is_dir() or main.suffix != _SUFFIX else _parts_folder(main)
 

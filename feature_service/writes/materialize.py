@@ -147,8 +147,7 @@ class Materialization:
             )
             saved = point.read
             for rows in scan.rows(point.read):
-                self._check_not_dropped(view, digest)
-                written = scan.give(rows, partial(self._write, view))
+                written = scan.give(rows, partial(self._write, view, digest))
                 point = replace(
                     point, read=point.read + len(rows.event_micros), written=point.written + written
                 )
@@ -158,7 +157,7 @@ class Materialization:
                     saved = point.read
                 step = replace(step, rows_written=point.written)
                 yield step
-            scan.finish(partial(self._write, view))
+            scan.finish(partial(self._write, view, digest))
         self._check_not_dropped(view, digest)
         if begin is None or begin < end:
             self._log.record(view, begin or _EPOCH, end)
@@ -166,8 +165,9 @@ class Materialization:
         self._checkpoints.save(operation_id, operation)
         yield replace(step, view_finished=True)
 
-    def _write(self, view: FeatureView, rows: NewRows) -> int:
+    def _write(self, view: FeatureView, digest: str, rows: NewRows) -> int:
         refuse_unstorable(view, rows)
+        self._check_not_dropped(view, digest)
         return self._store.write(view, rows)
 
     def _check_not_dropped(self, view: FeatureView, digest: str) -> None:

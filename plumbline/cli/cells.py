@@ -26,6 +26,7 @@ _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _NOT_FINITE |= {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # as Python and numpy write them
 #: Whole numbers up to this are the same as doubles.
 _EXACT = 2**53
+_NANOSECONDS = re.compile(r"[.,]\d{6}0*[1-9]")
 #: Finite numbers are less than this.
 _LARGEST = {pb.VALUE_TYPE_DOUBLE: math.inf, pb.VALUE_TYPE_FLOAT: 2.0**128 - 2.0**103}
 _BOUNDS = {pb.VALUE_TYPE_INT32: 2**31, pb.VALUE_TYPE_INT64: 2**63}
@@ -112,7 +113,7 @@ def _string(cell: Any) -> str:
 
 def _json_integer(cell: Any) -> int:
     # JSON does not tell 3 from 3.0, and pandas writes the latter for a column with gaps.
-    if isinstance(cell, float) and cell.is_integer() and abs(cell) <= _EXACT:
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < _EXACT:
         return int(cell)
     if isinstance(cell, bool) or not isinstance(cell, int):
         raise NotThat
@@ -149,8 +150,11 @@ def _text_bool(cell: str) -> bool:
 
 def _moment(cell: Any) -> int:
     """Microseconds since 1970."""
+    text = _checked(cell, str)
+    if _NANOSECONDS.search(text):  # which Python would cut off
+        raise NotThat
     try:
-        found = datetime.fromisoformat(_checked(cell, str))
+        found = datetime.fromisoformat(text)
     except ValueError:
         raise NotThat from None
     aware = found if found.tzinfo else found.replace(tzinfo=UTC)

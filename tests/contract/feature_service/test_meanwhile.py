@@ -132,8 +132,11 @@ def bench(
 ) -> Bench:
     monkeypatch.setattr(newest, "WRITE_ROWS", 10)
     monkeypatch.setattr(materialize, "CHECKPOINT_ROWS", 20)
-    path = source(tmp_path / request.param)
-    view = FeatureView(
+    return Bench(store, view_of(source(tmp_path / request.param)))
+
+
+def view_of(path: str) -> FeatureView:
+    return FeatureView(
         uuid.uuid4().hex,
         "trips",
         ViewKind.BATCH,
@@ -142,7 +145,14 @@ def bench(
         source=Source("trips", path, path, "event", None),
         digest="one",
     )
-    return Bench(store, view)
+
+
+def test_a_glob_which_takes_no_pushes_is_brought_online(store: Hooked, tmp_path: Path) -> None:
+    source(tmp_path / "some")
+    path = f"{tmp_path}/some/*.parquet"
+    bench = Bench(store, view_of(path))
+    assert list(bench.run())[-1].rows_written == KEYS
+    assert bench.value() == 1
 
 
 def test_a_push_during_a_run_stays(bench: Bench) -> None:

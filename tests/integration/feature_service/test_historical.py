@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -298,17 +299,18 @@ def test_where_messages_are_cut_means_nothing(server: Running) -> None:
 def test_a_caller_that_goes_away_leaves_nothing_behind(server: Running) -> None:
     scratch = server.repo.parent
     folder = next(item for item in scratch.iterdir() if item.name.startswith("scratch"))
-    reached = False
+    reached, ended = False, threading.Event()
 
     def endless() -> Iterator[pb.GetHistoricalFeaturesRequest]:
         yield header()
-        while call.is_active():
+        while not ended.is_set():
             yield chunks(b"\x00" * 10)
 
     call = server.stub.GetHistoricalFeatures(endless())
     wait_until(lambda: any(folder.iterdir()), what="entity rows are spooled")
     reached = True
     call.cancel()
+    ended.set()
     wait_until(lambda: not any(folder.iterdir()), what="the spool is gone")
     assert reached
 
