@@ -16,8 +16,7 @@ from __future__ import annotations
 import platform
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -26,11 +25,11 @@ from typing import Any
 import feast
 
 from benchmarks import materialize_world as world
+from benchmarks.beside import beside
 from benchmarks.feast_config import LMDB, SQLITE, Options, feast_redis, packed_redis
 from benchmarks.harness import QUICK, Row, Samples, in_turn, report, say
 from benchmarks.load import Job, load_generator
 from benchmarks.online_world import redis_server
-from plumbline.errors import PlumblineError
 from plumbline.features.client import FeatureClient
 
 ROUNDS, ROUND_ROWS = (1, 10_000) if QUICK else (3, 100_000)
@@ -105,10 +104,10 @@ class Bench:
                 self.samples.add(READS, f"{name}, p99 ms", found.p99)
 
             def during(name: str) -> None:
-                with _materializing(server.address):
+                with beside(server.address, "materialization", _rewrite):
                     read(name)
 
-            def beside(name: str) -> None:
+            def elsewhere(name: str) -> None:
                 with world.rewriting(repo, 600):
                     read(name)
 
@@ -117,7 +116,7 @@ class Bench:
                 {
                     "idle": partial(read, "idle"),
                     "materializing": partial(during, "materializing"),
-                    "another process materializes": partial(beside, "another process materializes"),
+                    "another process materializes": partial(elsewhere, "another process materializes"),
                 },
             )
 
@@ -164,31 +163,13 @@ def _rows(samples: Samples, names: list[str]) -> list[Row]:
     return rows
 
 
-@contextmanager
-def _materializing(address: str) -> Iterator[None]:
-    """A server writes all rows again, and again, while the block runs."""
-    stop, failed = threading.Event(), list[PlumblineError]()
-
-    def rewrite() -> None:
-        with FeatureClient(address) as client:
-            try:
-                while not stop.is_set():
-                    start = datetime.now(UTC) - timedelta(days=365)
-                    for _ in client.materialize(["wide"], start=start):
-                        if stop.is_set():
-                            break
-            except PlumblineError as error:
-                failed.append(error)
-
-    thread = threading.Thread(target=rewrite)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    if failed:
-        raise SystemExit(f"the materialization beside the reads failed: {failed[0]}")
+def _rewrite(client: FeatureClient, stop: threading.Event) -> None:
+    """A server writes all rows again, and again."""
+    while not stop.is_set():
+        start = datetime.now(UTC) - timedelta(days=365)
+        for _ in client.materialize(["wide"], start=start):
+            if stop.is_set():
+                break
 
 
 def _case(rows: int) -> str:

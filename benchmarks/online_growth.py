@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.beside import beside
 from benchmarks.feast_config import LMDB
 from benchmarks.harness import Row, in_turn
 from benchmarks.online_cases import Bench, Case, run
@@ -64,7 +65,7 @@ def row_cache(bench: Bench, folder: Path) -> list[Row]:
         requests = our_requests(folder, _CASE.entities)
 
         def pushing() -> None:
-            with _pushes(kept.address):
+            with beside(kept.address, "pushes", _push):
                 run(partial(bench.measure, case, "with pushes", kept, requests, _CASE.clients))
 
         contenders: dict[str, Callable[[], None]] = {
@@ -102,26 +103,13 @@ def workers(bench: Bench, folder: Path) -> list[Row]:
     return [ratio, *bench.shown("workers", "1 workers")[:3], *bench.shown("workers", "2 workers")[:3]]
 
 
-@contextmanager
-def _pushes(address: str) -> Iterator[None]:
-    """Some rows of one view are written again, twenty times a second, while the block runs."""
-    stop = threading.Event()
-
-    def push() -> None:
-        start = 0
-        with FeatureClient(address) as client:
-            while not stop.wait(_PUSH_SECONDS):
-                # Entity 7, whose values are checked, stays.
-                ids = [8 + (start + i) % (ENTITIES - 8) for i in range(_PUSHED_ROWS)]
-                rows: dict[str, Any] = {"id": ids, "event_timestamp": [datetime.now(UTC)] * len(ids)}
-                rows |= {f"narrow0_f{i}": [float(start)] * len(ids) for i in range(FEATURES)}
-                client.push("narrow0", rows, destination=pb.PUSH_DESTINATION_ONLINE)
-                start += _PUSHED_ROWS
-
-    thread = threading.Thread(target=push)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def _push(client: FeatureClient, stop: threading.Event) -> None:
+    """Some rows of one view are written again, twenty times a second."""
+    start = 0
+    while not stop.wait(_PUSH_SECONDS):
+        # Entity 7, whose values are checked, stays.
+        ids = [8 + (start + i) % (ENTITIES - 8) for i in range(_PUSHED_ROWS)]
+        rows: dict[str, Any] = {"id": ids, "event_timestamp": [datetime.now(UTC)] * len(ids)}
+        rows |= {f"narrow0_f{i}": [float(start)] * len(ids) for i in range(FEATURES)}
+        client.push("narrow0", rows, destination=pb.PUSH_DESTINATION_ONLINE)
+        start += _PUSHED_ROWS

@@ -101,8 +101,10 @@ class RowStore(Protocol):
     address: str
     #: Whether `get` is a matter of microseconds and may run on an event loop.
     local: bool
-    #: Whether RowRead.whole saves it work.
-    wants_whole: bool
+
+    @property
+    def wants_whole(self) -> bool:
+        """Whether RowRead.whole saves it work at present."""
 
     def get(self, reads: RowReads) -> list[list[bytes | None]]:
         """For each view the rows of its keys, in their order; None where nothing is stored."""

@@ -86,11 +86,15 @@ class LmdbRows:
         self._retention = None if retention is None else retention // timedelta(microseconds=1)
         self._forked = threading.RLock()
         self._cache = RowCache(cache, _LONGEST_ENTITY_KEY) if cache else None
-        self.wants_whole = self._cache is None
         shared = _open(self._path, map_size, sync, self.address)
         self._env: lmdb.Environment | None = shared.env
         # Whoever opened it first does not wait for the disk: this one does, for its own commits.
         self._flush = sync and not shared.sync
+
+    @property
+    def wants_whole(self) -> bool:
+        """See ports.RowStore."""
+        return self._cache is None or self._cache.rests
 
     def get(self, reads: RowReads) -> list[list[bytes | None]]:
         """See ports.RowStore."""

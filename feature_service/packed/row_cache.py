@@ -58,7 +58,7 @@ class RowCache:
 
     def get(self, txn: Any, reads: RowReads, look: Look) -> list[list[bytes | None]] | None:
         """For each view the rows of its keys as a read transaction sees them; None: ask the store itself."""
-        if self._resting > 0:
+        if self.rests:
             self._resting -= len(reads[0].keys)
             return None
         if not self._lock.acquire(blocking=False):
@@ -67,6 +67,11 @@ class RowCache:
             return self._rows(reads, look) if self._stands_for(txn) else None
         finally:
             self._lock.release()
+
+    @property
+    def rests(self) -> bool:
+        """Whether the store is asked for the next rows."""
+        return self._resting > 0
 
     def clear(self) -> None:
         """Forgets everything. Not for use beside `get`."""

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import typer
 
-from plumbline.cli import cells
+from plumbline import cells
 from plumbline.columns import arrow_type
 from plumbline.types.v1 import column_pb2 as pb
 

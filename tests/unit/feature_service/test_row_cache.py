@@ -242,9 +242,20 @@ def test_a_cache_that_does_not_help_rests(store: LmdbRows) -> None:
             if found is None:
                 break
         assert start == 20_000
+        assert cache.rests
         for _ in range(199):
             assert cache.get(txn, [RowRead(VIEWS[0], keys)], lambda view, key: None) is None
         assert cache.get(txn, [RowRead(VIEWS[0], keys)], lambda view, key: None) is not None
+
+
+def test_a_store_whose_cache_rests_takes_whole_keys(store: LmdbRows) -> None:
+    put(store, VIEWS[0], b"a", 1)
+    assert not store.wants_whole
+    keys = [b"%06d" % i for i in range(20_000)]
+    store.get([RowRead(VIEWS[0], keys)])
+    assert store.wants_whole
+    read = RowRead(VIEWS[0], [b"a"], [VIEWS[0] + b"a"])
+    assert store.get([read]) == [rows_at([1])]
 
 
 def test_an_older_read_transaction_does_not_take_newer_rows(store: LmdbRows) -> None:

@@ -111,6 +111,7 @@ def test_json_that_does_not_is_refused_with_its_row(
         (pb.VALUE_TYPE_DOUBLE, "1e999"),
         (pb.VALUE_TYPE_FLOAT, "1e39"),
         (pb.VALUE_TYPE_BOOL, "yes"),
+        (pb.VALUE_TYPE_TIMESTAMP, "2013-12-30T17:00:00.123456789Z"),
         (pb.VALUE_TYPE_INT64_LIST, "[true]"),
         (pb.VALUE_TYPE_INT64_LIST, "1, 2"),
     ],

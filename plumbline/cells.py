@@ -1,8 +1,9 @@
-"""One cell of a file or a command line, as the type a schema declares, strictly.
+"""One cell of text or JSON (a file, a command line, an HTTP body) as the type a schema declares, strictly.
 
 A cell is taken only when it says exactly one value of the type: nothing is rounded, cut or guessed. In JSON a
 number is no text, text no number, and true neither; a whole number may be written 2.0. Text (CSV, name=value)
-is parsed. Times are ISO 8601, UTC unless they say otherwise; bytes are base64; lists are JSON.
+is parsed. Times are ISO 8601, UTC unless they say otherwise, to the microsecond; bytes are base64; lists are
+JSON; numbers that JSON lacks are "NaN", "Infinity" and "-Infinity".
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from plumbline.columns import arrow_type, value_type
 from plumbline.types.v1 import column_pb2 as pb
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Python refuses to read numbers of thousands of digits, which fit no type anyway.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
@@ -46,13 +48,26 @@ class NotThat(Exception):
     """A cell says no value of the type."""
 
 
-def reader(kind: pb.ValueType.ValueType, *, text: bool) -> Callable[[Any], Any]:
-    """Reads cells as `kind`, for an Arrow array of it. text: all cells are text, not JSON. The function
-    raises NotThat."""
+def reader(kind: pb.ValueType.ValueType, *, text: bool, seconds: bool = False) -> Callable[[Any], Any]:
+    """Reads cells as `kind`, for an Arrow array of it; times as microseconds since 1970. text: all cells are
+    text, not JSON. seconds: a whole number is a time too, in seconds since 1970. The function raises NotThat.
+    """
     if kind > pb.VALUE_TYPE_TIMESTAMP:
-        element = _json_reader(value_type(arrow_type(kind).value_type))
+        element = reader(value_type(arrow_type(kind).value_type), text=False, seconds=seconds)
         return lambda cell: [element(item) for item in _list(cell, text)]
-    return _text_reader(kind) if text else _json_reader(kind)
+    if kind in _BOUNDS:
+        integer = _text_integer if text else _json_integer
+        return lambda cell: _within(integer(cell), _BOUNDS[kind])
+    if kind in _LARGEST:
+        number = _text_number if text else _json_number
+        return lambda cell: number(cell, _LARGEST[kind])
+    if kind == pb.VALUE_TYPE_BOOL:
+        return _text_bool if text else lambda cell: _checked(cell, bool)
+    if kind == pb.VALUE_TYPE_BYTES:
+        return _base64
+    if kind == pb.VALUE_TYPE_TIMESTAMP:
+        return _moment_or_seconds if seconds else _moment
+    return _string
 
 
 def wanted(kind: pb.ValueType.ValueType) -> str:
@@ -69,35 +84,6 @@ def shown(cell: Any, *, text: bool) -> str:
     return found if len(found) <= 60 else f"{found[:57]}..."
 
 
-def _json_reader(kind: pb.ValueType.ValueType) -> Callable[[Any], Any]:
-    if kind in _BOUNDS:
-        return lambda cell: _within(_json_integer(cell), _BOUNDS[kind])
-    if kind in _LARGEST:
-        return lambda cell: _json_number(cell, _LARGEST[kind])
-    if kind == pb.VALUE_TYPE_BOOL:
-        return lambda cell: _checked(cell, bool)
-    return _of_text(kind)
-
-
-def _text_reader(kind: pb.ValueType.ValueType) -> Callable[[str], Any]:
-    if kind in _BOUNDS:
-        return lambda cell: _within(int(_matched(cell, _INTEGER)), _BOUNDS[kind])
-    if kind in _LARGEST:
-        return lambda cell: _text_number(cell, _LARGEST[kind])
-    if kind == pb.VALUE_TYPE_BOOL:
-        return _text_bool
-    return _of_text(kind)
-
-
-def _of_text(kind: pb.ValueType.ValueType) -> Callable[[Any], Any]:
-    """What is text in JSON too."""
-    if kind == pb.VALUE_TYPE_BYTES:
-        return _base64
-    if kind == pb.VALUE_TYPE_TIMESTAMP:
-        return _moment
-    return _string
-
-
 def _checked(cell: Any, kind: type) -> Any:
     if not isinstance(cell, kind):
         raise NotThat
@@ -109,6 +95,10 @@ def _string(cell: Any) -> str:
     if any("\ud800" <= character <= "\udfff" for character in found):
         raise NotThat  # half of a character, as JSON can write it: no UTF-8 has it
     return found
+
+
+def _text_integer(cell: str) -> int:
+    return int(_matched(cell, _INTEGER))
 
 
 def _json_integer(cell: Any) -> int:
@@ -127,6 +117,7 @@ def _json_number(cell: Any, largest: float) -> float:
         raise NotThat
     if isinstance(cell, int) and abs(cell) > _EXACT:
         raise NotThat
+    # NaN and Infinity without quotes are no JSON, but Python writes and reads them.
     if math.isfinite(cell) and not abs(cell) < largest:
         raise NotThat
     return float(cell)
@@ -150,7 +141,7 @@ def _text_bool(cell: str) -> bool:
 
 def _moment(cell: Any) -> int:
     """Microseconds since 1970."""
-    text = _checked(cell, str)
+    text = _checked(cell, str).strip()
     if _NANOSECONDS.search(text):  # which Python would cut off
         raise NotThat
     try:
@@ -159,6 +150,16 @@ def _moment(cell: Any) -> int:
         raise NotThat from None
     aware = found if found.tzinfo else found.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(microseconds=1)
+
+
+def _moment_or_seconds(cell: Any) -> int:
+    if isinstance(cell, str):
+        if not _INTEGER.fullmatch(cell):
+            return _moment(cell)
+        cell = int(cell)
+    if isinstance(cell, bool) or not isinstance(cell, int):
+        raise NotThat
+    return _within(cell * 1_000_000, 2**63)
 
 
 def _base64(cell: Any) -> bytes:
