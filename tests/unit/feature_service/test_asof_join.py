@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,76 +15,16 @@ from hypothesis import strategies as st
 from feature_service.domain import KnownAt, ValueType
 from feature_service.stores import array_join, held_columns
 from feature_service.stores.answer import Answer
-from feature_service.stores.asof_join import AsofJoin, JoinLimits
+from feature_service.stores.asof_join import AsofJoin
 from feature_service.stores.asof_sql import ParquetRows, SourceColumn, SourceView
 from feature_service.stores.frontier_join import FrontierJoin
-from plumbline.errors import Cancelled, ResourceExhausted
-from plumbline.features.errors import SourceUnreadable
+from tests.unit.feature_service.joining import LIMITS, SECOND, micros, times, view, write
 from tests.unit.feature_service.oracle import ENTITIES, TABLES, Row, answer
-
-SECOND = 1_000_000
-LIMITS = JoinLimits(memory="500MB", threads=1)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("asof")
-
-
-@pytest.fixture
-def join() -> Iterator[AsofJoin]:
-    with AsofJoin(LIMITS) as opened:
-        yield opened
-
-
-@pytest.fixture(params=["in memory", "in DuckDB"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Joins of rows that fit in memory, or of those that do not, and of none the other way."""
-    found: str = request.param
-    if found == "in DuckDB":
-        monkeypatch.setattr(array_join, "SHARE", 0)
-        return found
-
-    def refuse(*_: Any) -> Answer:
-        raise AssertionError("these rows fit in memory")
-
-    monkeypatch.setattr(FrontierJoin, "answer", refuse)
-    return found
-
-
-def view(
-    *files: Path,
-    keys: Sequence[SourceColumn] = (SourceColumn("e0", "key", ValueType.STRING),),
-    features: Sequence[SourceColumn] = (SourceColumn("value", "value", ValueType.INT64),),
-    created: str | None = "created",
-    ttl: int | None = None,
-) -> SourceView:
-    rows = ParquetRows(tuple(map(str, files)), "event", created)
-    return SourceView("v", rows, tuple(keys), tuple(features), tuple(features), ttl)
-
-
-def times(values: Sequence[int | None]) -> pa.Array:
-    naive = pa.array([None if v is None else v * SECOND for v in values], pa.timestamp("us"))
-    return naive.cast(pa.timestamp("us", tz="UTC"))
-
-
-def write(path: Path, rows: Sequence[Row]) -> Path:
-    pq.write_table(
-        pa.table(
-            {
-                "key": pa.array([r.key for r in rows], pa.string()),
-                "event": times([r.event for r in rows]),
-                "created": times([r.created for r in rows]),
-                "value": pa.array([r.value for r in rows], pa.int64()),
-            }
-        ),
-        path,
-    )
-    return path
-
-
-def micros(moments: Sequence[int]) -> pa.Array:
-    return pa.array([m * SECOND for m in moments], pa.int64())
 
 
 @pytest.mark.usefixtures("way")
@@ -402,136 +339,3 @@ def test_no_entity_rows_are_answered_by_no_rows(join: AsofJoin, tmp_path: Path) 
     found = join.join(view(write(tmp_path / "t.parquet", [Row("a", 1, 1, 1)])), KnownAt.CREATED_BY_THEN)
     assert found.num_rows == 0
     assert found.column_names == ["value"]
-
-
-VALUES: list[tuple[ValueType, pa.DataType, Any]] = [
-    (ValueType.DOUBLE, pa.float64(), 1.5),
-    (ValueType.DOUBLE, pa.float32(), 1.5),
-    (ValueType.DOUBLE, pa.int32(), 3),
-    (ValueType.FLOAT, pa.float32(), 1.5),
-    (ValueType.INT64, pa.int64(), 2**60),
-    (ValueType.INT64, pa.int16(), 7),
-    (ValueType.INT64, pa.float64(), 7.0),
-    (ValueType.INT32, pa.int64(), -7),
-    (ValueType.BOOL, pa.bool_(), True),
-    (ValueType.STRING, pa.string(), "é"),
-    (ValueType.STRING, pa.dictionary(pa.int8(), pa.string()), "x"),
-    (ValueType.BYTES, pa.binary(), b"\x00\xff"),
-    (ValueType.TIMESTAMP, pa.timestamp("us", tz="UTC"), datetime(2024, 3, 10, 7, 0, 0, 5, UTC)),
-    (ValueType.DOUBLE_LIST, pa.list_(pa.float64()), [1.5, 2.5]),
-    (ValueType.INT64_LIST, pa.list_(pa.int32()), [1, 2]),
-    (ValueType.STRING_LIST, pa.list_(pa.string()), ["a", ""]),
-    (ValueType.BOOL_LIST, pa.list_(pa.bool_()), [True, False]),
-    (ValueType.TIMESTAMP_LIST, pa.list_(pa.timestamp("us", tz="UTC")), [datetime(2024, 1, 1, tzinfo=UTC)]),
-]
-
-
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize(("declared", "stored", "value"), VALUES)
-def test_values_come_back_as_declared_and_nulls_stay_nulls(
-    join: AsofJoin, tmp_path: Path, declared: ValueType, stored: pa.DataType, value: Any
-) -> None:
-    table = pa.table(
-        {"key": ["a", "b"], "event": times([1, 1]), "value": pa.array([value, None]).cast(stored)}
-    )
-    pq.write_table(table, tmp_path / "t.parquet")
-    join.set_entities(micros([2, 2, 2]), [pa.array(["a", "b", "c"])])
-    typed = view(tmp_path / "t.parquet", features=[SourceColumn("value", "value", declared)], created=None)
-    assert join.join(typed, KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [value, None, None]
-
-
-@pytest.mark.usefixtures("way")
-@pytest.mark.parametrize(
-    ("declared", "values", "said"),
-    [
-        (ValueType.INT64, pa.array([1.5]), "fractions"),
-        (ValueType.INT32, pa.array([2**40]), "value"),
-        (ValueType.STRING, pa.array([1]), "declared STRING"),
-        (ValueType.DOUBLE, pa.array(["1"]), "declared DOUBLE"),
-        (ValueType.DOUBLE_LIST, pa.array([1.0]), "declared DOUBLE_LIST"),
-    ],
-)
-def test_values_that_do_not_fit_the_declared_type_are_an_error(
-    join: AsofJoin, tmp_path: Path, declared: ValueType, values: pa.Array, said: str
-) -> None:
-    pq.write_table(pa.table({"key": ["a"], "event": times([1]), "value": values}), tmp_path / "t.parquet")
-    join.set_entities(micros([2]), [pa.array(["a"])])
-    typed = view(tmp_path / "t.parquet", features=[SourceColumn("value", "value", declared)], created=None)
-    with pytest.raises(SourceUnreadable, match=said) as caught:
-        join.join(typed, KnownAt.CREATED_BY_THEN)
-    assert caught.value.metadata == {"view": "v"}
-
-
-def test_a_column_of_nothing_but_nulls_fits_any_type(join: AsofJoin, tmp_path: Path) -> None:
-    pq.write_table(
-        pa.table({"key": ["a"], "event": times([1]), "value": pa.nulls(1)}), tmp_path / "t.parquet"
-    )
-    join.set_entities(micros([2]), [pa.array(["a"])])
-    typed = view(
-        tmp_path / "t.parquet", features=[SourceColumn("value", "value", ValueType.STRING)], created=None
-    )
-    assert join.join(typed, KnownAt.CREATED_BY_THEN)["value"].to_pylist() == [None]
-
-
-def test_a_missing_column_is_named(join: AsofJoin, tmp_path: Path) -> None:
-    path = write(tmp_path / "t.parquet", [Row("a", 1, 1, 1)])
-    join.set_entities(micros([2]), [pa.array(["a"])])
-    lost = view(path, features=[SourceColumn("value", "wind", ValueType.DOUBLE)])
-    with pytest.raises(SourceUnreadable, match="no column wind"):
-        join.join(lost, KnownAt.CREATED_BY_THEN)
-
-
-def test_a_time_column_that_holds_no_times_is_refused(join: AsofJoin, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"key": ["a"], "event": ["monday"], "value": [1]}), tmp_path / "t.parquet")
-    join.set_entities(micros([2]), [pa.array(["a"])])
-    with pytest.raises(SourceUnreadable, match="not a timestamp"):
-        join.join(view(tmp_path / "t.parquet", created=None), KnownAt.CREATED_BY_THEN)
-
-
-def test_a_file_that_is_no_parquet_is_refused(join: AsofJoin, tmp_path: Path) -> None:
-    (tmp_path / "t.parquet").write_text("hello")
-    join.set_entities(micros([2]), [pa.array(["a"])])
-    with pytest.raises(SourceUnreadable, match="cannot be read"):
-        join.join(view(tmp_path / "t.parquet"), KnownAt.CREATED_BY_THEN)
-
-
-def join_again_and_again(join: AsofJoin, plan: SourceView) -> None:
-    for _ in range(100):
-        join.join(plan, KnownAt.CREATED_BY_THEN)
-
-
-def test_an_interrupted_join_is_cancelled_and_leaves_no_files(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    count = 1_000_000
-    table = pa.table(
-        {
-            "key": pa.array(rng.integers(0, 1000, count)),
-            "event": pa.array(rng.integers(0, 10**15, count)).cast(pa.timestamp("us")),
-            "value": pa.array(rng.integers(0, 10, count)),
-        }
-    )
-    pq.write_table(table, tmp_path / "big.parquet")
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    with AsofJoin(JoinLimits("1GB", 1, str(scratch))) as join:
-        join.set_entities(pa.array(rng.integers(0, 10**15, count)), [pa.array(rng.integers(0, 1000, count))])
-        keyed = view(
-            tmp_path / "big.parquet", keys=[SourceColumn("e0", "key", ValueType.INT64)], created=None
-        )
-        timer = threading.Timer(0.05, join.interrupt)
-        timer.start()
-        with pytest.raises(Cancelled):
-            join_again_and_again(join, keyed)
-        timer.join()
-    assert list(scratch.iterdir()) == []
-
-
-def test_a_join_beyond_its_memory_says_so(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.parquet", [Row(f"k{i}", i, i, i) for i in range(50_000)])
-    names = [pa.array([f"k{i}" for i in range(50_000)])]
-    with AsofJoin(JoinLimits("1MB", 1, str(tmp_path))) as join:
-        join.set_entities(micros([1]), [pa.array(["k1"])])
-        with pytest.raises(ResourceExhausted, match="memory"):
-            join.join(view(path), KnownAt.CREATED_BY_THEN)
-    with AsofJoin(JoinLimits("1MB", 1, str(tmp_path))) as join, pytest.raises(ResourceExhausted):
-        join.set_entities(micros(range(50_000)), names)
