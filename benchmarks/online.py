@@ -88,7 +88,7 @@ def _goals(samples: Samples, case: Case) -> list[Row]:
         ratio("redis", "feast", "throughput, packed Redis / feast listen", case.redis_feast),
         ratio("lmdb", "cached", "throughput, LMDB / cached reply", case.cached),
         ratio("redis", "cached", "throughput, packed Redis / cached reply", None),
-        ratio("lmdb", "bare", "throughput, LMDB / bare server", None),
+        ratio("lmdb", "bare", "throughput, LMDB / bare server", case.cached),
         ratio("cached", "bare", "throughput, cached reply / bare server", None),
         *(
             samples.ratio(
