@@ -22,7 +22,7 @@ from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 
-#: The quick form takes under a minute and says little about spread; it is for finding out that all runs.
+#: The quick form takes a minute or two and says little about spread; it is for finding out that all runs.
 QUICK = os.environ.get("QUICK", "") not in ("", "0")
 
 Better = Literal["higher", "lower"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -82,6 +83,15 @@ def write_repo(folder: Path, data: Path, online: Options, rest: Rest) -> Path:
     (folder / "definitions.py").write_text(_DEFINITIONS)
     # Feast's own environment knows nothing of our stores.
     _call([_python(rest), str(_RUN), "apply", str(folder)])
+    return folder
+
+
+def copy_repo(applied: Path, folder: Path, data: Path, online: Options, rest: Rest) -> Path:
+    """Another repository as an applied one in which nothing is online yet, over other data of its schema."""
+    shutil.copytree(applied, folder, symlinks=True)
+    (folder / "data" / "rows.parquet").unlink()
+    (folder / "data" / "rows.parquet").symlink_to(data)
+    write_config(folder, online, *rest)
     return folder
 
 
