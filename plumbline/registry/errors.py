@@ -13,7 +13,10 @@ from plumbline.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    OutOfRange,
+    PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -180,6 +183,84 @@ class StorageFull(ResourceExhausted):
     reason = "STORAGE_FULL"
 
 
+class PolicyNotMet(FailedPrecondition):
+    """The alias's promotion policy is not met. metadata: alias, version, rules (comma-separated)."""
+
+    reason = "POLICY_NOT_MET"
+
+
+class PolicyNotFound(NotFound):
+    """The alias has no promotion policy. metadata: alias."""
+
+    reason = "POLICY_NOT_FOUND"
+
+
+class DeploymentNotFound(NotFound):
+    """Deployment not found. metadata: deployment."""
+
+    reason = "DEPLOYMENT_NOT_FOUND"
+
+
+class DeploymentEnded(FailedPrecondition):
+    """The deployment has ended. metadata: deployment."""
+
+    reason = "DEPLOYMENT_ENDED"
+
+
+class WebhookNotFound(NotFound):
+    """Webhook not found. metadata: webhook."""
+
+    reason = "WEBHOOK_NOT_FOUND"
+
+
+class InvalidFilter(InvalidArgument):
+    """A filter or an order that cannot be understood. metadata: filter, position."""
+
+    reason = "INVALID_FILTER"
+
+
+class ResumeTokenUnknown(OutOfRange):
+    """The token is of another history: list again, then watch without one. metadata: resume_token."""
+
+    reason = "RESUME_TOKEN_UNKNOWN"
+
+
+class InvalidResumeToken(InvalidArgument):
+    """Not a resume token. metadata: resume_token."""
+
+    reason = "INVALID_RESUME_TOKEN"
+
+
+class NoPreviousHolder(FailedPrecondition):
+    """The alias had no holder before the present one. metadata: alias."""
+
+    reason = "NO_PREVIOUS_HOLDER"
+
+
+class UploadOffsetMismatch(Aborted):
+    """The upload's offset is not what the registry has. metadata: path, expected, actual."""
+
+    reason = "UPLOAD_OFFSET_MISMATCH"
+
+
+class CallUnauthenticated(Unauthenticated):
+    """The call carries no token, or one the registry does not know."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class CallDenied(PermissionDenied):
+    """The token may not do this. metadata: actor, method."""
+
+    reason = "PERMISSION_DENIED"
+
+
+class StorageUnavailable(Unavailable):
+    """The object store does not answer, or refused. metadata: path."""
+
+    reason = "STORAGE_UNAVAILABLE"
+
+
 #: Every error above, by reason.
 CLASSES = ErrorClasses(
     ModelNotFound,
@@ -209,4 +290,17 @@ CLASSES = ErrorClasses(
     DatabaseUnavailable,
     StorageFull,
     VersionInUse,
+    PolicyNotMet,
+    PolicyNotFound,
+    DeploymentNotFound,
+    DeploymentEnded,
+    WebhookNotFound,
+    InvalidFilter,
+    ResumeTokenUnknown,
+    InvalidResumeToken,
+    NoPreviousHolder,
+    UploadOffsetMismatch,
+    CallUnauthenticated,
+    CallDenied,
+    StorageUnavailable,
 )

@@ -79,6 +79,36 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. Aliases point at the version: move or clear them first. metadata: version, aliases
     (full names, comma-separated).
     """
+    ERROR_REASON_POLICY_NOT_MET: _ErrorReason.ValueType  # 28
+    """FAILED_PRECONDITION. The alias's promotion policy is not met. metadata: alias, version, rules (those that
+    failed, comma-separated). The message names each with its value.
+    """
+    ERROR_REASON_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 29
+    """NOT_FOUND. metadata: alias."""
+    ERROR_REASON_DEPLOYMENT_NOT_FOUND: _ErrorReason.ValueType  # 30
+    """NOT_FOUND. metadata: deployment."""
+    ERROR_REASON_DEPLOYMENT_ENDED: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION. The deployment has ended. metadata: deployment."""
+    ERROR_REASON_WEBHOOK_NOT_FOUND: _ErrorReason.ValueType  # 32
+    """NOT_FOUND. metadata: webhook."""
+    ERROR_REASON_INVALID_FILTER: _ErrorReason.ValueType  # 33
+    """INVALID_ARGUMENT. metadata: filter, position."""
+    ERROR_REASON_RESUME_TOKEN_UNKNOWN: _ErrorReason.ValueType  # 34
+    """OUT_OF_RANGE. The token is of another history (a restored or another registry): list again, then watch
+    without one. metadata: resume_token.
+    """
+    ERROR_REASON_INVALID_RESUME_TOKEN: _ErrorReason.ValueType  # 35
+    """INVALID_ARGUMENT. metadata: resume_token."""
+    ERROR_REASON_NO_PREVIOUS_HOLDER: _ErrorReason.ValueType  # 36
+    """FAILED_PRECONDITION. The alias had no holder before the present one. metadata: alias."""
+    ERROR_REASON_UPLOAD_OFFSET_MISMATCH: _ErrorReason.ValueType  # 37
+    """ABORTED. The upload's offset is not what the registry has. metadata: path, expected, actual."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 38
+    """UNAUTHENTICATED. The call carries no token, or one the registry does not know."""
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 39
+    """PERMISSION_DENIED. The token may not do this. metadata: actor, method."""
+    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 40
+    """UNAVAILABLE. The object store does not answer, or refused. metadata: path."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons ModelRegistryService gives in google.rpc.ErrorInfo (domain "plumbline"), without the
@@ -142,4 +172,34 @@ ERROR_REASON_VERSION_IN_USE: ErrorReason.ValueType  # 27
 """FAILED_PRECONDITION. Aliases point at the version: move or clear them first. metadata: version, aliases
 (full names, comma-separated).
 """
+ERROR_REASON_POLICY_NOT_MET: ErrorReason.ValueType  # 28
+"""FAILED_PRECONDITION. The alias's promotion policy is not met. metadata: alias, version, rules (those that
+failed, comma-separated). The message names each with its value.
+"""
+ERROR_REASON_POLICY_NOT_FOUND: ErrorReason.ValueType  # 29
+"""NOT_FOUND. metadata: alias."""
+ERROR_REASON_DEPLOYMENT_NOT_FOUND: ErrorReason.ValueType  # 30
+"""NOT_FOUND. metadata: deployment."""
+ERROR_REASON_DEPLOYMENT_ENDED: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION. The deployment has ended. metadata: deployment."""
+ERROR_REASON_WEBHOOK_NOT_FOUND: ErrorReason.ValueType  # 32
+"""NOT_FOUND. metadata: webhook."""
+ERROR_REASON_INVALID_FILTER: ErrorReason.ValueType  # 33
+"""INVALID_ARGUMENT. metadata: filter, position."""
+ERROR_REASON_RESUME_TOKEN_UNKNOWN: ErrorReason.ValueType  # 34
+"""OUT_OF_RANGE. The token is of another history (a restored or another registry): list again, then watch
+without one. metadata: resume_token.
+"""
+ERROR_REASON_INVALID_RESUME_TOKEN: ErrorReason.ValueType  # 35
+"""INVALID_ARGUMENT. metadata: resume_token."""
+ERROR_REASON_NO_PREVIOUS_HOLDER: ErrorReason.ValueType  # 36
+"""FAILED_PRECONDITION. The alias had no holder before the present one. metadata: alias."""
+ERROR_REASON_UPLOAD_OFFSET_MISMATCH: ErrorReason.ValueType  # 37
+"""ABORTED. The upload's offset is not what the registry has. metadata: path, expected, actual."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 38
+"""UNAUTHENTICATED. The call carries no token, or one the registry does not know."""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 39
+"""PERMISSION_DENIED. The token may not do this. metadata: actor, method."""
+ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 40
+"""UNAVAILABLE. The object store does not answer, or refused. metadata: path."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -3,8 +3,11 @@
 import grpc
 import warnings
 
+from plumbline.registry.v1 import changes_pb2 as plumbline_dot_registry_dot_v1_dot_changes__pb2
+from plumbline.registry.v1 import governance_pb2 as plumbline_dot_registry_dot_v1_dot_governance__pb2
 from plumbline.registry.v1 import model_registry_service_pb2 as plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2
 from plumbline.registry.v1 import resources_pb2 as plumbline_dot_registry_dot_v1_dot_resources__pb2
+from plumbline.registry.v1 import webhooks_pb2 as plumbline_dot_registry_dot_v1_dot_webhooks__pb2
 
 GRPC_GENERATED_VERSION = '1.80.1'
 GRPC_VERSION = grpc.__version__
@@ -35,7 +38,9 @@ class ModelRegistryServiceStub(object):
     at least a day. Where a request carries an etag that is not the resource's present one, the answer is
     ABORTED (ETAG_MISMATCH). The caller's name is taken from the metadata "plumbline-actor".
 
-    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from.
+    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from. Filters are
+    AIP-160: comparisons (=, !=, <, <=, >, >=, : for "has") joined by AND, OR, NOT and parentheses; a text with a "*"
+    at its end or beginning matches by prefix or suffix. Orders are "field" or "field desc".
     """
 
     def __init__(self, channel):
@@ -64,9 +69,19 @@ class ModelRegistryServiceStub(object):
                 request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UpdateModelRequest.SerializeToString,
                 response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.FromString,
                 _registered_method=True)
+        self.RenameModel = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/RenameModel',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RenameModelRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.FromString,
+                _registered_method=True)
         self.ArchiveModel = channel.unary_unary(
                 '/plumbline.registry.v1.ModelRegistryService/ArchiveModel',
                 request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ArchiveModelRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.FromString,
+                _registered_method=True)
+        self.RestoreModel = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/RestoreModel',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RestoreModelRequest.SerializeToString,
                 response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.FromString,
                 _registered_method=True)
         self.CreateVersion = channel.unary_unary(
@@ -78,6 +93,11 @@ class ModelRegistryServiceStub(object):
                 '/plumbline.registry.v1.ModelRegistryService/UploadFile',
                 request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UploadFileRequest.SerializeToString,
                 response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.ModelFile.FromString,
+                _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/GetUpload',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UploadStatus.FromString,
                 _registered_method=True)
         self.FinalizeVersion = channel.unary_unary(
                 '/plumbline.registry.v1.ModelRegistryService/FinalizeVersion',
@@ -93,6 +113,11 @@ class ModelRegistryServiceStub(object):
                 '/plumbline.registry.v1.ModelRegistryService/ListVersions',
                 request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListVersionsRequest.SerializeToString,
                 response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListVersionsResponse.FromString,
+                _registered_method=True)
+        self.UpdateVersion = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/UpdateVersion',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UpdateVersionRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.ModelVersion.FromString,
                 _registered_method=True)
         self.DownloadFile = channel.unary_stream(
                 '/plumbline.registry.v1.ModelRegistryService/DownloadFile',
@@ -114,6 +139,11 @@ class ModelRegistryServiceStub(object):
                 request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ClearAliasRequest.SerializeToString,
                 response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.AliasEvent.FromString,
                 _registered_method=True)
+        self.RollbackAlias = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/RollbackAlias',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RollbackAliasRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Alias.FromString,
+                _registered_method=True)
         self.ResolveAlias = channel.unary_unary(
                 '/plumbline.registry.v1.ModelRegistryService/ResolveAlias',
                 request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ResolveAliasRequest.SerializeToString,
@@ -132,6 +162,11 @@ class ModelRegistryServiceStub(object):
         self.LogRun = channel.unary_unary(
                 '/plumbline.registry.v1.ModelRegistryService/LogRun',
                 request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.LogRunRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.TrainingRun.FromString,
+                _registered_method=True)
+        self.RenewRun = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/RenewRun',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RenewRunRequest.SerializeToString,
                 response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.TrainingRun.FromString,
                 _registered_method=True)
         self.FinishRun = channel.unary_unary(
@@ -169,10 +204,140 @@ class ModelRegistryServiceStub(object):
                 request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RecordEvaluationRequest.SerializeToString,
                 response_deserializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Evaluation.FromString,
                 _registered_method=True)
+        self.SetPromotionPolicy = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/SetPromotionPolicy',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.SetPromotionPolicyRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionPolicy.FromString,
+                _registered_method=True)
+        self.GetPromotionPolicy = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/GetPromotionPolicy',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetPromotionPolicyRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionPolicy.FromString,
+                _registered_method=True)
+        self.ClearPromotionPolicy = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/ClearPromotionPolicy',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ClearPromotionPolicyRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionPolicy.FromString,
+                _registered_method=True)
+        self.ListPromotionPolicies = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/ListPromotionPolicies',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListPromotionPoliciesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListPromotionPoliciesResponse.FromString,
+                _registered_method=True)
+        self.CheckPromotion = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/CheckPromotion',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.CheckPromotionRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionCheck.FromString,
+                _registered_method=True)
+        self.RecordApproval = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/RecordApproval',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RecordApprovalRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.Approval.FromString,
+                _registered_method=True)
+        self.ListApprovals = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/ListApprovals',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListApprovalsResponse.FromString,
+                _registered_method=True)
+        self.RecordDeployment = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/RecordDeployment',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RecordDeploymentRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.FromString,
+                _registered_method=True)
+        self.RenewDeployment = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/RenewDeployment',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RenewDeploymentRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.FromString,
+                _registered_method=True)
+        self.EndDeployment = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/EndDeployment',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.EndDeploymentRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.FromString,
+                _registered_method=True)
+        self.GetDeployment = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/GetDeployment',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetDeploymentRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.FromString,
+                _registered_method=True)
+        self.ListDeployments = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/ListDeployments',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListDeploymentsRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListDeploymentsResponse.FromString,
+                _registered_method=True)
         self.GetLineage = channel.unary_unary(
                 '/plumbline.registry.v1.ModelRegistryService/GetLineage',
                 request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetLineageRequest.SerializeToString,
                 response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetLineageResponse.FromString,
+                _registered_method=True)
+        self.FindImpact = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/FindImpact',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.FindImpactRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.FindImpactResponse.FromString,
+                _registered_method=True)
+        self.CompareVersions = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/CompareVersions',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.CompareVersionsRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.VersionDifference.FromString,
+                _registered_method=True)
+        self.ExportLineage = channel.unary_stream(
+                '/plumbline.registry.v1.ModelRegistryService/ExportLineage',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ExportLineageRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ExportLineageResponse.FromString,
+                _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/ListAuditEvents',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
+        self.VerifyIntegrity = channel.unary_stream(
+                '/plumbline.registry.v1.ModelRegistryService/VerifyIntegrity',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.VerifyIntegrityRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.VerifyIntegrityResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/plumbline.registry.v1.ModelRegistryService/Watch',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.WatchRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.WatchResponse.FromString,
+                _registered_method=True)
+        self.CollectGarbage = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/CollectGarbage',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.CollectGarbageResponse.FromString,
+                _registered_method=True)
+        self.CreateWebhook = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/CreateWebhook',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.CreateWebhookRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.FromString,
+                _registered_method=True)
+        self.GetWebhook = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/GetWebhook',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetWebhookRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.FromString,
+                _registered_method=True)
+        self.ListWebhooks = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/ListWebhooks',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhooksRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhooksResponse.FromString,
+                _registered_method=True)
+        self.UpdateWebhook = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/UpdateWebhook',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UpdateWebhookRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.FromString,
+                _registered_method=True)
+        self.DeleteWebhook = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/DeleteWebhook',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.DeleteWebhookRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.FromString,
+                _registered_method=True)
+        self.TestWebhook = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/TestWebhook',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.TestWebhookRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_webhooks__pb2.WebhookDelivery.FromString,
+                _registered_method=True)
+        self.ListWebhookDeliveries = channel.unary_unary(
+                '/plumbline.registry.v1.ModelRegistryService/ListWebhookDeliveries',
+                request_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhookDeliveriesRequest.SerializeToString,
+                response_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhookDeliveriesResponse.FromString,
                 _registered_method=True)
 
 
@@ -185,7 +350,9 @@ class ModelRegistryServiceServicer(object):
     at least a day. Where a request carries an etag that is not the resource's present one, the answer is
     ABORTED (ETAG_MISMATCH). The caller's name is taken from the metadata "plumbline-actor".
 
-    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from.
+    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from. Filters are
+    AIP-160: comparisons (=, !=, <, <=, >, >=, : for "has") joined by AND, OR, NOT and parentheses; a text with a "*"
+    at its end or beginning matches by prefix or suffix. Orders are "field" or "field desc".
     """
 
     def CreateModel(self, request, context):
@@ -212,8 +379,22 @@ class ModelRegistryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenameModel(self, request, context):
+        """Everything keeps: versions, aliases, history, lineage. Names that contain the old one no longer resolve.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ArchiveModel(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreModel(self, request, context):
+        """Takes an archived model back. Version numbers go on where they were.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -233,8 +414,15 @@ class ModelRegistryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUpload(self, request, context):
+        """How much of a broken upload is here: the offset to go on from. Kept for a week.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FinalizeVersion(self, request, context):
-        """DRAFT → READY; from here on the version never changes.
+        """DRAFT → READY; from here on the version never changes. A version with a source needs no files.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,7 +435,15 @@ class ModelRegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListVersions(self, request, context):
-        """Newest first.
+        """Newest first, unless ordered otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateVersion(self, request, context):
+        """Description, tags and stage: notes about a version, of which a READY one may get new ones; each change is
+        audited. What was trained and from what cannot be changed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -280,6 +476,14 @@ class ModelRegistryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RollbackAlias(self, request, context):
+        """Points the alias back at its previous holder: the version it pointed at before the present one. Policies are
+        not asked: the holder passed them before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResolveAlias(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -301,6 +505,13 @@ class ModelRegistryServiceServicer(object):
 
     def LogRun(self, request, context):
         """Adds parameters, metrics, datasets and tags to a RUNNING run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewRun(self, request, context):
+        """Puts off the end of a RUNNING run's lease. A run whose lease has expired becomes FAILED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -352,8 +563,180 @@ class ModelRegistryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetPromotionPolicy(self, request, context):
+        """What must hold before an alias may move. Replaces the policy that was there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPromotionPolicy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearPromotionPolicy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPromotionPolicies(self, request, context):
+        """Of a model, by alias.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckPromotion(self, request, context):
+        """Whether SetAlias would be allowed, and which rules pass; changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordApproval(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListApprovals(self, request, context):
+        """Of a version, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordDeployment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewDeployment(self, request, context):
+        """Puts off the end of its lease.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndDeployment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDeployment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeployments(self, request, context):
+        """Newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetLineage(self, request, context):
         """What a node came from (UPSTREAM), or what came from it (DOWNSTREAM).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindImpact(self, request, context):
+        """Which versions, aliases and live deployments a feature view, dataset, code revision … reaches.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareVersions(self, request, context):
+        """What differs between two versions: data, features, parameters, metrics, environment, code, files.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportLineage(self, request, context):
+        """The graph around a node as OpenLineage events, Graphviz DOT or JSON.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEvents(self, request, context):
+        """Newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyIntegrity(self, request, context):
+        """Walks the chain of events, compares every record with it and every blob with its digest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """Changes as they happen, each once and in order, from a resume token on: none is lost over a break of the
+        connection or a restart of the server.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectGarbage(self, request, context):
+        """Removes blobs that no version refers to, in two steps far enough apart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateWebhook(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWebhook(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebhooks(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateWebhook(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteWebhook(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestWebhook(self, request, context):
+        """Sends one signed test message and tells what became of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWebhookDeliveries(self, request, context):
+        """Newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -382,9 +765,19 @@ def add_ModelRegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UpdateModelRequest.FromString,
                     response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.SerializeToString,
             ),
+            'RenameModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenameModel,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RenameModelRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.SerializeToString,
+            ),
             'ArchiveModel': grpc.unary_unary_rpc_method_handler(
                     servicer.ArchiveModel,
                     request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ArchiveModelRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.SerializeToString,
+            ),
+            'RestoreModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreModel,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RestoreModelRequest.FromString,
                     response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.SerializeToString,
             ),
             'CreateVersion': grpc.unary_unary_rpc_method_handler(
@@ -396,6 +789,11 @@ def add_ModelRegistryServiceServicer_to_server(servicer, server):
                     servicer.UploadFile,
                     request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UploadFileRequest.FromString,
                     response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.ModelFile.SerializeToString,
+            ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetUploadRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UploadStatus.SerializeToString,
             ),
             'FinalizeVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.FinalizeVersion,
@@ -411,6 +809,11 @@ def add_ModelRegistryServiceServicer_to_server(servicer, server):
                     servicer.ListVersions,
                     request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListVersionsRequest.FromString,
                     response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListVersionsResponse.SerializeToString,
+            ),
+            'UpdateVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateVersion,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UpdateVersionRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.ModelVersion.SerializeToString,
             ),
             'DownloadFile': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadFile,
@@ -432,6 +835,11 @@ def add_ModelRegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ClearAliasRequest.FromString,
                     response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.AliasEvent.SerializeToString,
             ),
+            'RollbackAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackAlias,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RollbackAliasRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Alias.SerializeToString,
+            ),
             'ResolveAlias': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveAlias,
                     request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ResolveAliasRequest.FromString,
@@ -450,6 +858,11 @@ def add_ModelRegistryServiceServicer_to_server(servicer, server):
             'LogRun': grpc.unary_unary_rpc_method_handler(
                     servicer.LogRun,
                     request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.LogRunRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.TrainingRun.SerializeToString,
+            ),
+            'RenewRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewRun,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RenewRunRequest.FromString,
                     response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.TrainingRun.SerializeToString,
             ),
             'FinishRun': grpc.unary_unary_rpc_method_handler(
@@ -487,10 +900,140 @@ def add_ModelRegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RecordEvaluationRequest.FromString,
                     response_serializer=plumbline_dot_registry_dot_v1_dot_resources__pb2.Evaluation.SerializeToString,
             ),
+            'SetPromotionPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPromotionPolicy,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.SetPromotionPolicyRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionPolicy.SerializeToString,
+            ),
+            'GetPromotionPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPromotionPolicy,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetPromotionPolicyRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionPolicy.SerializeToString,
+            ),
+            'ClearPromotionPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearPromotionPolicy,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ClearPromotionPolicyRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionPolicy.SerializeToString,
+            ),
+            'ListPromotionPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPromotionPolicies,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListPromotionPoliciesRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListPromotionPoliciesResponse.SerializeToString,
+            ),
+            'CheckPromotion': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckPromotion,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.CheckPromotionRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionCheck.SerializeToString,
+            ),
+            'RecordApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordApproval,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RecordApprovalRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.Approval.SerializeToString,
+            ),
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'RecordDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordDeployment,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RecordDeploymentRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.SerializeToString,
+            ),
+            'RenewDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewDeployment,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RenewDeploymentRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.SerializeToString,
+            ),
+            'EndDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndDeployment,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.EndDeploymentRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.SerializeToString,
+            ),
+            'GetDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDeployment,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetDeploymentRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.SerializeToString,
+            ),
+            'ListDeployments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeployments,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListDeploymentsRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListDeploymentsResponse.SerializeToString,
+            ),
             'GetLineage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLineage,
                     request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetLineageRequest.FromString,
                     response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetLineageResponse.SerializeToString,
+            ),
+            'FindImpact': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindImpact,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.FindImpactRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.FindImpactResponse.SerializeToString,
+            ),
+            'CompareVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareVersions,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.CompareVersionsRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.VersionDifference.SerializeToString,
+            ),
+            'ExportLineage': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportLineage,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ExportLineageRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ExportLineageResponse.SerializeToString,
+            ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'VerifyIntegrity': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyIntegrity,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.VerifyIntegrityRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.VerifyIntegrityResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.WatchRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.WatchResponse.SerializeToString,
+            ),
+            'CollectGarbage': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectGarbage,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_changes__pb2.CollectGarbageResponse.SerializeToString,
+            ),
+            'CreateWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateWebhook,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.CreateWebhookRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.SerializeToString,
+            ),
+            'GetWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWebhook,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetWebhookRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.SerializeToString,
+            ),
+            'ListWebhooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhooks,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhooksRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhooksResponse.SerializeToString,
+            ),
+            'UpdateWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateWebhook,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UpdateWebhookRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.SerializeToString,
+            ),
+            'DeleteWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteWebhook,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.DeleteWebhookRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.SerializeToString,
+            ),
+            'TestWebhook': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestWebhook,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.TestWebhookRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_webhooks__pb2.WebhookDelivery.SerializeToString,
+            ),
+            'ListWebhookDeliveries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWebhookDeliveries,
+                    request_deserializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhookDeliveriesRequest.FromString,
+                    response_serializer=plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhookDeliveriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -509,7 +1052,9 @@ class ModelRegistryService(object):
     at least a day. Where a request carries an etag that is not the resource's present one, the answer is
     ABORTED (ETAG_MISMATCH). The caller's name is taken from the metadata "plumbline-actor".
 
-    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from.
+    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from. Filters are
+    AIP-160: comparisons (=, !=, <, <=, >, >=, : for "has") joined by AND, OR, NOT and parentheses; a text with a "*"
+    at its end or beginning matches by prefix or suffix. Orders are "field" or "field desc".
     """
 
     @staticmethod
@@ -621,6 +1166,33 @@ class ModelRegistryService(object):
             _registered_method=True)
 
     @staticmethod
+    def RenameModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/RenameModel',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RenameModelRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ArchiveModel(request,
             target,
             options=(),
@@ -636,6 +1208,33 @@ class ModelRegistryService(object):
             target,
             '/plumbline.registry.v1.ModelRegistryService/ArchiveModel',
             plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ArchiveModelRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/RestoreModel',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RestoreModelRequest.SerializeToString,
             plumbline_dot_registry_dot_v1_dot_resources__pb2.Model.FromString,
             options,
             channel_credentials,
@@ -691,6 +1290,33 @@ class ModelRegistryService(object):
             '/plumbline.registry.v1.ModelRegistryService/UploadFile',
             plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UploadFileRequest.SerializeToString,
             plumbline_dot_registry_dot_v1_dot_resources__pb2.ModelFile.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/GetUpload',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetUploadRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UploadStatus.FromString,
             options,
             channel_credentials,
             insecure,
@@ -772,6 +1398,33 @@ class ModelRegistryService(object):
             '/plumbline.registry.v1.ModelRegistryService/ListVersions',
             plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListVersionsRequest.SerializeToString,
             plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/UpdateVersion',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UpdateVersionRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_resources__pb2.ModelVersion.FromString,
             options,
             channel_credentials,
             insecure,
@@ -891,6 +1544,33 @@ class ModelRegistryService(object):
             _registered_method=True)
 
     @staticmethod
+    def RollbackAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/RollbackAlias',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RollbackAliasRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_resources__pb2.Alias.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ResolveAlias(request,
             target,
             options=(),
@@ -987,6 +1667,33 @@ class ModelRegistryService(object):
             target,
             '/plumbline.registry.v1.ModelRegistryService/LogRun',
             plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.LogRunRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_resources__pb2.TrainingRun.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/RenewRun',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RenewRunRequest.SerializeToString,
             plumbline_dot_registry_dot_v1_dot_resources__pb2.TrainingRun.FromString,
             options,
             channel_credentials,
@@ -1188,6 +1895,330 @@ class ModelRegistryService(object):
             _registered_method=True)
 
     @staticmethod
+    def SetPromotionPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/SetPromotionPolicy',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.SetPromotionPolicyRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionPolicy.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPromotionPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/GetPromotionPolicy',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetPromotionPolicyRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionPolicy.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearPromotionPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/ClearPromotionPolicy',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ClearPromotionPolicyRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionPolicy.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPromotionPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/ListPromotionPolicies',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListPromotionPoliciesRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListPromotionPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckPromotion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/CheckPromotion',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.CheckPromotionRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_governance__pb2.PromotionCheck.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/RecordApproval',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RecordApprovalRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_governance__pb2.Approval.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/ListApprovals',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListApprovalsRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/RecordDeployment',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RecordDeploymentRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/RenewDeployment',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.RenewDeploymentRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/EndDeployment',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.EndDeploymentRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/GetDeployment',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetDeploymentRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_governance__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeployments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/ListDeployments',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListDeploymentsRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListDeploymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetLineage(request,
             target,
             options=(),
@@ -1204,6 +2235,384 @@ class ModelRegistryService(object):
             '/plumbline.registry.v1.ModelRegistryService/GetLineage',
             plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetLineageRequest.SerializeToString,
             plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetLineageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindImpact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/FindImpact',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.FindImpactRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.FindImpactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/CompareVersions',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.CompareVersionsRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.VersionDifference.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportLineage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/ExportLineage',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ExportLineageRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ExportLineageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/ListAuditEvents',
+            plumbline_dot_registry_dot_v1_dot_changes__pb2.ListAuditEventsRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_changes__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyIntegrity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/VerifyIntegrity',
+            plumbline_dot_registry_dot_v1_dot_changes__pb2.VerifyIntegrityRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_changes__pb2.VerifyIntegrityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/Watch',
+            plumbline_dot_registry_dot_v1_dot_changes__pb2.WatchRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_changes__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/CollectGarbage',
+            plumbline_dot_registry_dot_v1_dot_changes__pb2.CollectGarbageRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_changes__pb2.CollectGarbageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/CreateWebhook',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.CreateWebhookRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/GetWebhook',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.GetWebhookRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/ListWebhooks',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhooksRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhooksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/UpdateWebhook',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.UpdateWebhookRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/DeleteWebhook',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.DeleteWebhookRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_webhooks__pb2.Webhook.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestWebhook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/TestWebhook',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.TestWebhookRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_webhooks__pb2.WebhookDelivery.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWebhookDeliveries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/plumbline.registry.v1.ModelRegistryService/ListWebhookDeliveries',
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhookDeliveriesRequest.SerializeToString,
+            plumbline_dot_registry_dot_v1_dot_model__registry__service__pb2.ListWebhookDeliveriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

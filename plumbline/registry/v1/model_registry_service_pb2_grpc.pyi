@@ -5,8 +5,11 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from plumbline.registry.v1 import changes_pb2 as _changes_pb2
+from plumbline.registry.v1 import governance_pb2 as _governance_pb2
 from plumbline.registry.v1 import model_registry_service_pb2 as _model_registry_service_pb2
 from plumbline.registry.v1 import resources_pb2 as _resources_pb2
+from plumbline.registry.v1 import webhooks_pb2 as _webhooks_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -36,7 +39,9 @@ class ModelRegistryServiceStub:
     at least a day. Where a request carries an etag that is not the resource's present one, the answer is
     ABORTED (ETAG_MISMATCH). The caller's name is taken from the metadata "plumbline-actor".
 
-    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from.
+    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from. Filters are
+    AIP-160: comparisons (=, !=, <, <=, >, >=, : for "has") joined by AND, OR, NOT and parentheses; a text with a "*"
+    at its end or beginning matches by prefix or suffix. Orders are "field" or "field desc".
     """
 
     @_typing.overload
@@ -47,18 +52,28 @@ class ModelRegistryServiceStub:
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetModelRequest, _resources_pb2.Model]
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListModelsRequest, _model_registry_service_pb2.ListModelsResponse]
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateModelRequest, _resources_pb2.Model]
+    RenameModel: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.RenameModelRequest, _resources_pb2.Model]
+    """Everything keeps: versions, aliases, history, lineage. Names that contain the old one no longer resolve."""
     ArchiveModel: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ArchiveModelRequest, _resources_pb2.Model]
+    RestoreModel: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.RestoreModelRequest, _resources_pb2.Model]
+    """Takes an archived model back. Version numbers go on where they were."""
     CreateVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.CreateVersionRequest, _resources_pb2.ModelVersion]
     """Starts a DRAFT and takes the next version number."""
     UploadFile: _grpc.StreamUnaryMultiCallable[_model_registry_service_pb2.UploadFileRequest, _resources_pb2.ModelFile]
     """Adds a file to a DRAFT: a header, then chunks of at most 1 MiB. Nothing is kept unless size and
     digest are as announced. Uploading the same bytes to the same path again is fine.
     """
+    GetUpload: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetUploadRequest, _model_registry_service_pb2.UploadStatus]
+    """How much of a broken upload is here: the offset to go on from. Kept for a week."""
     FinalizeVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.FinalizeVersionRequest, _resources_pb2.ModelVersion]
-    """DRAFT → READY; from here on the version never changes."""
+    """DRAFT → READY; from here on the version never changes. A version with a source needs no files."""
     GetVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetVersionRequest, _resources_pb2.ModelVersion]
     ListVersions: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListVersionsRequest, _model_registry_service_pb2.ListVersionsResponse]
-    """Newest first."""
+    """Newest first, unless ordered otherwise."""
+    UpdateVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateVersionRequest, _resources_pb2.ModelVersion]
+    """Description, tags and stage: notes about a version, of which a READY one may get new ones; each change is
+    audited. What was trained and from what cannot be changed.
+    """
     DownloadFile: _grpc.UnaryStreamMultiCallable[_model_registry_service_pb2.DownloadFileRequest, _model_registry_service_pb2.DownloadFileResponse]
     """A header, then chunks. The bytes are verified while they are read: a file that changed on disk ends
     in DATA_LOSS (BLOB_CORRUPT), never in a whole stream.
@@ -67,12 +82,18 @@ class ModelRegistryServiceStub:
     SetAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetAliasRequest, _resources_pb2.Alias]
     """Points an alias at a READY version: compare-and-set by etag or expected_version."""
     ClearAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ClearAliasRequest, _resources_pb2.AliasEvent]
+    RollbackAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.RollbackAliasRequest, _resources_pb2.Alias]
+    """Points the alias back at its previous holder: the version it pointed at before the present one. Policies are
+    not asked: the holder passed them before.
+    """
     ResolveAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ResolveAliasRequest, _model_registry_service_pb2.ResolveAliasResponse]
     ListAliasHistory: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListAliasHistoryRequest, _model_registry_service_pb2.ListAliasHistoryResponse]
     """Newest first."""
     StartRun: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.StartRunRequest, _resources_pb2.TrainingRun]
     LogRun: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.LogRunRequest, _resources_pb2.TrainingRun]
     """Adds parameters, metrics, datasets and tags to a RUNNING run."""
+    RenewRun: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.RenewRunRequest, _resources_pb2.TrainingRun]
+    """Puts off the end of a RUNNING run's lease. A run whose lease has expired becomes FAILED."""
     FinishRun: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.FinishRunRequest, _resources_pb2.TrainingRun]
     GetRun: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetRunRequest, _resources_pb2.TrainingRun]
     ListRuns: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListRunsRequest, _model_registry_service_pb2.ListRunsResponse]
@@ -84,8 +105,51 @@ class ModelRegistryServiceStub:
     """Newest first."""
     RecordEvaluation: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.RecordEvaluationRequest, _resources_pb2.Evaluation]
     """Adds metrics of a READY version on a dataset. Versions stay immutable; evidence about them grows."""
+    SetPromotionPolicy: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetPromotionPolicyRequest, _governance_pb2.PromotionPolicy]
+    """What must hold before an alias may move. Replaces the policy that was there."""
+    GetPromotionPolicy: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetPromotionPolicyRequest, _governance_pb2.PromotionPolicy]
+    ClearPromotionPolicy: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ClearPromotionPolicyRequest, _governance_pb2.PromotionPolicy]
+    ListPromotionPolicies: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListPromotionPoliciesRequest, _model_registry_service_pb2.ListPromotionPoliciesResponse]
+    """Of a model, by alias."""
+    CheckPromotion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.CheckPromotionRequest, _governance_pb2.PromotionCheck]
+    """Whether SetAlias would be allowed, and which rules pass; changes nothing."""
+    RecordApproval: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.RecordApprovalRequest, _governance_pb2.Approval]
+    ListApprovals: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListApprovalsRequest, _model_registry_service_pb2.ListApprovalsResponse]
+    """Of a version, newest first."""
+    RecordDeployment: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.RecordDeploymentRequest, _governance_pb2.Deployment]
+    RenewDeployment: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.RenewDeploymentRequest, _governance_pb2.Deployment]
+    """Puts off the end of its lease."""
+    EndDeployment: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.EndDeploymentRequest, _governance_pb2.Deployment]
+    GetDeployment: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetDeploymentRequest, _governance_pb2.Deployment]
+    ListDeployments: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListDeploymentsRequest, _model_registry_service_pb2.ListDeploymentsResponse]
+    """Newest first."""
     GetLineage: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetLineageRequest, _model_registry_service_pb2.GetLineageResponse]
     """What a node came from (UPSTREAM), or what came from it (DOWNSTREAM)."""
+    FindImpact: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.FindImpactRequest, _model_registry_service_pb2.FindImpactResponse]
+    """Which versions, aliases and live deployments a feature view, dataset, code revision … reaches."""
+    CompareVersions: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.CompareVersionsRequest, _model_registry_service_pb2.VersionDifference]
+    """What differs between two versions: data, features, parameters, metrics, environment, code, files."""
+    ExportLineage: _grpc.UnaryStreamMultiCallable[_model_registry_service_pb2.ExportLineageRequest, _model_registry_service_pb2.ExportLineageResponse]
+    """The graph around a node as OpenLineage events, Graphviz DOT or JSON."""
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_changes_pb2.ListAuditEventsRequest, _changes_pb2.ListAuditEventsResponse]
+    """Newest first."""
+    VerifyIntegrity: _grpc.UnaryStreamMultiCallable[_changes_pb2.VerifyIntegrityRequest, _changes_pb2.VerifyIntegrityResponse]
+    """Walks the chain of events, compares every record with it and every blob with its digest."""
+    Watch: _grpc.UnaryStreamMultiCallable[_changes_pb2.WatchRequest, _changes_pb2.WatchResponse]
+    """Changes as they happen, each once and in order, from a resume token on: none is lost over a break of the
+    connection or a restart of the server.
+    """
+    CollectGarbage: _grpc.UnaryUnaryMultiCallable[_changes_pb2.CollectGarbageRequest, _changes_pb2.CollectGarbageResponse]
+    """Removes blobs that no version refers to, in two steps far enough apart."""
+    CreateWebhook: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.CreateWebhookRequest, _webhooks_pb2.Webhook]
+    GetWebhook: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetWebhookRequest, _webhooks_pb2.Webhook]
+    ListWebhooks: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListWebhooksRequest, _model_registry_service_pb2.ListWebhooksResponse]
+    UpdateWebhook: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateWebhookRequest, _webhooks_pb2.Webhook]
+    DeleteWebhook: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.DeleteWebhookRequest, _webhooks_pb2.Webhook]
+    TestWebhook: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.TestWebhookRequest, _webhooks_pb2.WebhookDelivery]
+    """Sends one signed test message and tells what became of it."""
+    ListWebhookDeliveries: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListWebhookDeliveriesRequest, _model_registry_service_pb2.ListWebhookDeliveriesResponse]
+    """Newest first."""
 
 @_typing.type_check_only
 class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
@@ -97,7 +161,9 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     at least a day. Where a request carries an etag that is not the resource's present one, the answer is
     ABORTED (ETAG_MISMATCH). The caller's name is taken from the metadata "plumbline-actor".
 
-    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from.
+    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from. Filters are
+    AIP-160: comparisons (=, !=, <, <=, >, >=, : for "has") joined by AND, OR, NOT and parentheses; a text with a "*"
+    at its end or beginning matches by prefix or suffix. Orders are "field" or "field desc".
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -105,18 +171,28 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     GetModel: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetModelRequest, _resources_pb2.Model]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListModelsRequest, _model_registry_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     UpdateModel: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateModelRequest, _resources_pb2.Model]  # type: ignore[assignment]
+    RenameModel: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.RenameModelRequest, _resources_pb2.Model]  # type: ignore[assignment]
+    """Everything keeps: versions, aliases, history, lineage. Names that contain the old one no longer resolve."""
     ArchiveModel: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ArchiveModelRequest, _resources_pb2.Model]  # type: ignore[assignment]
+    RestoreModel: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.RestoreModelRequest, _resources_pb2.Model]  # type: ignore[assignment]
+    """Takes an archived model back. Version numbers go on where they were."""
     CreateVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.CreateVersionRequest, _resources_pb2.ModelVersion]  # type: ignore[assignment]
     """Starts a DRAFT and takes the next version number."""
     UploadFile: _aio.StreamUnaryMultiCallable[_model_registry_service_pb2.UploadFileRequest, _resources_pb2.ModelFile]  # type: ignore[assignment]
     """Adds a file to a DRAFT: a header, then chunks of at most 1 MiB. Nothing is kept unless size and
     digest are as announced. Uploading the same bytes to the same path again is fine.
     """
+    GetUpload: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetUploadRequest, _model_registry_service_pb2.UploadStatus]  # type: ignore[assignment]
+    """How much of a broken upload is here: the offset to go on from. Kept for a week."""
     FinalizeVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.FinalizeVersionRequest, _resources_pb2.ModelVersion]  # type: ignore[assignment]
-    """DRAFT → READY; from here on the version never changes."""
+    """DRAFT → READY; from here on the version never changes. A version with a source needs no files."""
     GetVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetVersionRequest, _resources_pb2.ModelVersion]  # type: ignore[assignment]
     ListVersions: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListVersionsRequest, _model_registry_service_pb2.ListVersionsResponse]  # type: ignore[assignment]
-    """Newest first."""
+    """Newest first, unless ordered otherwise."""
+    UpdateVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateVersionRequest, _resources_pb2.ModelVersion]  # type: ignore[assignment]
+    """Description, tags and stage: notes about a version, of which a READY one may get new ones; each change is
+    audited. What was trained and from what cannot be changed.
+    """
     DownloadFile: _aio.UnaryStreamMultiCallable[_model_registry_service_pb2.DownloadFileRequest, _model_registry_service_pb2.DownloadFileResponse]  # type: ignore[assignment]
     """A header, then chunks. The bytes are verified while they are read: a file that changed on disk ends
     in DATA_LOSS (BLOB_CORRUPT), never in a whole stream.
@@ -125,12 +201,18 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     SetAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetAliasRequest, _resources_pb2.Alias]  # type: ignore[assignment]
     """Points an alias at a READY version: compare-and-set by etag or expected_version."""
     ClearAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ClearAliasRequest, _resources_pb2.AliasEvent]  # type: ignore[assignment]
+    RollbackAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.RollbackAliasRequest, _resources_pb2.Alias]  # type: ignore[assignment]
+    """Points the alias back at its previous holder: the version it pointed at before the present one. Policies are
+    not asked: the holder passed them before.
+    """
     ResolveAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ResolveAliasRequest, _model_registry_service_pb2.ResolveAliasResponse]  # type: ignore[assignment]
     ListAliasHistory: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListAliasHistoryRequest, _model_registry_service_pb2.ListAliasHistoryResponse]  # type: ignore[assignment]
     """Newest first."""
     StartRun: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.StartRunRequest, _resources_pb2.TrainingRun]  # type: ignore[assignment]
     LogRun: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.LogRunRequest, _resources_pb2.TrainingRun]  # type: ignore[assignment]
     """Adds parameters, metrics, datasets and tags to a RUNNING run."""
+    RenewRun: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.RenewRunRequest, _resources_pb2.TrainingRun]  # type: ignore[assignment]
+    """Puts off the end of a RUNNING run's lease. A run whose lease has expired becomes FAILED."""
     FinishRun: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.FinishRunRequest, _resources_pb2.TrainingRun]  # type: ignore[assignment]
     GetRun: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetRunRequest, _resources_pb2.TrainingRun]  # type: ignore[assignment]
     ListRuns: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListRunsRequest, _model_registry_service_pb2.ListRunsResponse]  # type: ignore[assignment]
@@ -142,8 +224,51 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     """Newest first."""
     RecordEvaluation: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.RecordEvaluationRequest, _resources_pb2.Evaluation]  # type: ignore[assignment]
     """Adds metrics of a READY version on a dataset. Versions stay immutable; evidence about them grows."""
+    SetPromotionPolicy: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetPromotionPolicyRequest, _governance_pb2.PromotionPolicy]  # type: ignore[assignment]
+    """What must hold before an alias may move. Replaces the policy that was there."""
+    GetPromotionPolicy: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetPromotionPolicyRequest, _governance_pb2.PromotionPolicy]  # type: ignore[assignment]
+    ClearPromotionPolicy: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ClearPromotionPolicyRequest, _governance_pb2.PromotionPolicy]  # type: ignore[assignment]
+    ListPromotionPolicies: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListPromotionPoliciesRequest, _model_registry_service_pb2.ListPromotionPoliciesResponse]  # type: ignore[assignment]
+    """Of a model, by alias."""
+    CheckPromotion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.CheckPromotionRequest, _governance_pb2.PromotionCheck]  # type: ignore[assignment]
+    """Whether SetAlias would be allowed, and which rules pass; changes nothing."""
+    RecordApproval: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.RecordApprovalRequest, _governance_pb2.Approval]  # type: ignore[assignment]
+    ListApprovals: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListApprovalsRequest, _model_registry_service_pb2.ListApprovalsResponse]  # type: ignore[assignment]
+    """Of a version, newest first."""
+    RecordDeployment: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.RecordDeploymentRequest, _governance_pb2.Deployment]  # type: ignore[assignment]
+    RenewDeployment: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.RenewDeploymentRequest, _governance_pb2.Deployment]  # type: ignore[assignment]
+    """Puts off the end of its lease."""
+    EndDeployment: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.EndDeploymentRequest, _governance_pb2.Deployment]  # type: ignore[assignment]
+    GetDeployment: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetDeploymentRequest, _governance_pb2.Deployment]  # type: ignore[assignment]
+    ListDeployments: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListDeploymentsRequest, _model_registry_service_pb2.ListDeploymentsResponse]  # type: ignore[assignment]
+    """Newest first."""
     GetLineage: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetLineageRequest, _model_registry_service_pb2.GetLineageResponse]  # type: ignore[assignment]
     """What a node came from (UPSTREAM), or what came from it (DOWNSTREAM)."""
+    FindImpact: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.FindImpactRequest, _model_registry_service_pb2.FindImpactResponse]  # type: ignore[assignment]
+    """Which versions, aliases and live deployments a feature view, dataset, code revision … reaches."""
+    CompareVersions: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.CompareVersionsRequest, _model_registry_service_pb2.VersionDifference]  # type: ignore[assignment]
+    """What differs between two versions: data, features, parameters, metrics, environment, code, files."""
+    ExportLineage: _aio.UnaryStreamMultiCallable[_model_registry_service_pb2.ExportLineageRequest, _model_registry_service_pb2.ExportLineageResponse]  # type: ignore[assignment]
+    """The graph around a node as OpenLineage events, Graphviz DOT or JSON."""
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_changes_pb2.ListAuditEventsRequest, _changes_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Newest first."""
+    VerifyIntegrity: _aio.UnaryStreamMultiCallable[_changes_pb2.VerifyIntegrityRequest, _changes_pb2.VerifyIntegrityResponse]  # type: ignore[assignment]
+    """Walks the chain of events, compares every record with it and every blob with its digest."""
+    Watch: _aio.UnaryStreamMultiCallable[_changes_pb2.WatchRequest, _changes_pb2.WatchResponse]  # type: ignore[assignment]
+    """Changes as they happen, each once and in order, from a resume token on: none is lost over a break of the
+    connection or a restart of the server.
+    """
+    CollectGarbage: _aio.UnaryUnaryMultiCallable[_changes_pb2.CollectGarbageRequest, _changes_pb2.CollectGarbageResponse]  # type: ignore[assignment]
+    """Removes blobs that no version refers to, in two steps far enough apart."""
+    CreateWebhook: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.CreateWebhookRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
+    GetWebhook: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetWebhookRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
+    ListWebhooks: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListWebhooksRequest, _model_registry_service_pb2.ListWebhooksResponse]  # type: ignore[assignment]
+    UpdateWebhook: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateWebhookRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
+    DeleteWebhook: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.DeleteWebhookRequest, _webhooks_pb2.Webhook]  # type: ignore[assignment]
+    TestWebhook: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.TestWebhookRequest, _webhooks_pb2.WebhookDelivery]  # type: ignore[assignment]
+    """Sends one signed test message and tells what became of it."""
+    ListWebhookDeliveries: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListWebhookDeliveriesRequest, _model_registry_service_pb2.ListWebhookDeliveriesResponse]  # type: ignore[assignment]
+    """Newest first."""
 
 class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Which model is which: bytes, the data and code they came from, and who is served which since when.
@@ -154,7 +279,9 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     at least a day. Where a request carries an etag that is not the resource's present one, the answer is
     ABORTED (ETAG_MISMATCH). The caller's name is taken from the metadata "plumbline-actor".
 
-    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from.
+    Lists: page_size 0 means 100, at most 1,000; a page token is good only for the query it came from. Filters are
+    AIP-160: comparisons (=, !=, <, <=, >, >=, : for "has") joined by AND, OR, NOT and parentheses; a text with a "*"
+    at its end or beginning matches by prefix or suffix. Orders are "field" or "field desc".
     """
 
     @_abc_1.abstractmethod
@@ -186,11 +313,27 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_resources_pb2.Model, _abc.Awaitable[_resources_pb2.Model]]: ...
 
     @_abc_1.abstractmethod
+    def RenameModel(
+        self,
+        request: _model_registry_service_pb2.RenameModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Model, _abc.Awaitable[_resources_pb2.Model]]:
+        """Everything keeps: versions, aliases, history, lineage. Names that contain the old one no longer resolve."""
+
+    @_abc_1.abstractmethod
     def ArchiveModel(
         self,
         request: _model_registry_service_pb2.ArchiveModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Model, _abc.Awaitable[_resources_pb2.Model]]: ...
+
+    @_abc_1.abstractmethod
+    def RestoreModel(
+        self,
+        request: _model_registry_service_pb2.RestoreModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Model, _abc.Awaitable[_resources_pb2.Model]]:
+        """Takes an archived model back. Version numbers go on where they were."""
 
     @_abc_1.abstractmethod
     def CreateVersion(
@@ -211,12 +354,20 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def GetUpload(
+        self,
+        request: _model_registry_service_pb2.GetUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.UploadStatus, _abc.Awaitable[_model_registry_service_pb2.UploadStatus]]:
+        """How much of a broken upload is here: the offset to go on from. Kept for a week."""
+
+    @_abc_1.abstractmethod
     def FinalizeVersion(
         self,
         request: _model_registry_service_pb2.FinalizeVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.ModelVersion, _abc.Awaitable[_resources_pb2.ModelVersion]]:
-        """DRAFT → READY; from here on the version never changes."""
+        """DRAFT → READY; from here on the version never changes. A version with a source needs no files."""
 
     @_abc_1.abstractmethod
     def GetVersion(
@@ -231,7 +382,17 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_registry_service_pb2.ListVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_registry_service_pb2.ListVersionsResponse, _abc.Awaitable[_model_registry_service_pb2.ListVersionsResponse]]:
-        """Newest first."""
+        """Newest first, unless ordered otherwise."""
+
+    @_abc_1.abstractmethod
+    def UpdateVersion(
+        self,
+        request: _model_registry_service_pb2.UpdateVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.ModelVersion, _abc.Awaitable[_resources_pb2.ModelVersion]]:
+        """Description, tags and stage: notes about a version, of which a READY one may get new ones; each change is
+        audited. What was trained and from what cannot be changed.
+        """
 
     @_abc_1.abstractmethod
     def DownloadFile(
@@ -266,6 +427,16 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_resources_pb2.AliasEvent, _abc.Awaitable[_resources_pb2.AliasEvent]]: ...
 
     @_abc_1.abstractmethod
+    def RollbackAlias(
+        self,
+        request: _model_registry_service_pb2.RollbackAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.Alias, _abc.Awaitable[_resources_pb2.Alias]]:
+        """Points the alias back at its previous holder: the version it pointed at before the present one. Policies are
+        not asked: the holder passed them before.
+        """
+
+    @_abc_1.abstractmethod
     def ResolveAlias(
         self,
         request: _model_registry_service_pb2.ResolveAliasRequest,
@@ -294,6 +465,14 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.TrainingRun, _abc.Awaitable[_resources_pb2.TrainingRun]]:
         """Adds parameters, metrics, datasets and tags to a RUNNING run."""
+
+    @_abc_1.abstractmethod
+    def RenewRun(
+        self,
+        request: _model_registry_service_pb2.RenewRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resources_pb2.TrainingRun, _abc.Awaitable[_resources_pb2.TrainingRun]]:
+        """Puts off the end of a RUNNING run's lease. A run whose lease has expired becomes FAILED."""
 
     @_abc_1.abstractmethod
     def FinishRun(
@@ -349,11 +528,210 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds metrics of a READY version on a dataset. Versions stay immutable; evidence about them grows."""
 
     @_abc_1.abstractmethod
+    def SetPromotionPolicy(
+        self,
+        request: _model_registry_service_pb2.SetPromotionPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.PromotionPolicy, _abc.Awaitable[_governance_pb2.PromotionPolicy]]:
+        """What must hold before an alias may move. Replaces the policy that was there."""
+
+    @_abc_1.abstractmethod
+    def GetPromotionPolicy(
+        self,
+        request: _model_registry_service_pb2.GetPromotionPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.PromotionPolicy, _abc.Awaitable[_governance_pb2.PromotionPolicy]]: ...
+
+    @_abc_1.abstractmethod
+    def ClearPromotionPolicy(
+        self,
+        request: _model_registry_service_pb2.ClearPromotionPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.PromotionPolicy, _abc.Awaitable[_governance_pb2.PromotionPolicy]]: ...
+
+    @_abc_1.abstractmethod
+    def ListPromotionPolicies(
+        self,
+        request: _model_registry_service_pb2.ListPromotionPoliciesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.ListPromotionPoliciesResponse, _abc.Awaitable[_model_registry_service_pb2.ListPromotionPoliciesResponse]]:
+        """Of a model, by alias."""
+
+    @_abc_1.abstractmethod
+    def CheckPromotion(
+        self,
+        request: _model_registry_service_pb2.CheckPromotionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.PromotionCheck, _abc.Awaitable[_governance_pb2.PromotionCheck]]:
+        """Whether SetAlias would be allowed, and which rules pass; changes nothing."""
+
+    @_abc_1.abstractmethod
+    def RecordApproval(
+        self,
+        request: _model_registry_service_pb2.RecordApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.Approval, _abc.Awaitable[_governance_pb2.Approval]]: ...
+
+    @_abc_1.abstractmethod
+    def ListApprovals(
+        self,
+        request: _model_registry_service_pb2.ListApprovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.ListApprovalsResponse, _abc.Awaitable[_model_registry_service_pb2.ListApprovalsResponse]]:
+        """Of a version, newest first."""
+
+    @_abc_1.abstractmethod
+    def RecordDeployment(
+        self,
+        request: _model_registry_service_pb2.RecordDeploymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.Deployment, _abc.Awaitable[_governance_pb2.Deployment]]: ...
+
+    @_abc_1.abstractmethod
+    def RenewDeployment(
+        self,
+        request: _model_registry_service_pb2.RenewDeploymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.Deployment, _abc.Awaitable[_governance_pb2.Deployment]]:
+        """Puts off the end of its lease."""
+
+    @_abc_1.abstractmethod
+    def EndDeployment(
+        self,
+        request: _model_registry_service_pb2.EndDeploymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.Deployment, _abc.Awaitable[_governance_pb2.Deployment]]: ...
+
+    @_abc_1.abstractmethod
+    def GetDeployment(
+        self,
+        request: _model_registry_service_pb2.GetDeploymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.Deployment, _abc.Awaitable[_governance_pb2.Deployment]]: ...
+
+    @_abc_1.abstractmethod
+    def ListDeployments(
+        self,
+        request: _model_registry_service_pb2.ListDeploymentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.ListDeploymentsResponse, _abc.Awaitable[_model_registry_service_pb2.ListDeploymentsResponse]]:
+        """Newest first."""
+
+    @_abc_1.abstractmethod
     def GetLineage(
         self,
         request: _model_registry_service_pb2.GetLineageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_registry_service_pb2.GetLineageResponse, _abc.Awaitable[_model_registry_service_pb2.GetLineageResponse]]:
         """What a node came from (UPSTREAM), or what came from it (DOWNSTREAM)."""
+
+    @_abc_1.abstractmethod
+    def FindImpact(
+        self,
+        request: _model_registry_service_pb2.FindImpactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.FindImpactResponse, _abc.Awaitable[_model_registry_service_pb2.FindImpactResponse]]:
+        """Which versions, aliases and live deployments a feature view, dataset, code revision … reaches."""
+
+    @_abc_1.abstractmethod
+    def CompareVersions(
+        self,
+        request: _model_registry_service_pb2.CompareVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.VersionDifference, _abc.Awaitable[_model_registry_service_pb2.VersionDifference]]:
+        """What differs between two versions: data, features, parameters, metrics, environment, code, files."""
+
+    @_abc_1.abstractmethod
+    def ExportLineage(
+        self,
+        request: _model_registry_service_pb2.ExportLineageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_model_registry_service_pb2.ExportLineageResponse], _abc.AsyncIterator[_model_registry_service_pb2.ExportLineageResponse]]:
+        """The graph around a node as OpenLineage events, Graphviz DOT or JSON."""
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _changes_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_changes_pb2.ListAuditEventsResponse, _abc.Awaitable[_changes_pb2.ListAuditEventsResponse]]:
+        """Newest first."""
+
+    @_abc_1.abstractmethod
+    def VerifyIntegrity(
+        self,
+        request: _changes_pb2.VerifyIntegrityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_changes_pb2.VerifyIntegrityResponse], _abc.AsyncIterator[_changes_pb2.VerifyIntegrityResponse]]:
+        """Walks the chain of events, compares every record with it and every blob with its digest."""
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _changes_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_changes_pb2.WatchResponse], _abc.AsyncIterator[_changes_pb2.WatchResponse]]:
+        """Changes as they happen, each once and in order, from a resume token on: none is lost over a break of the
+        connection or a restart of the server.
+        """
+
+    @_abc_1.abstractmethod
+    def CollectGarbage(
+        self,
+        request: _changes_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_changes_pb2.CollectGarbageResponse, _abc.Awaitable[_changes_pb2.CollectGarbageResponse]]:
+        """Removes blobs that no version refers to, in two steps far enough apart."""
+
+    @_abc_1.abstractmethod
+    def CreateWebhook(
+        self,
+        request: _model_registry_service_pb2.CreateWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhooks_pb2.Webhook, _abc.Awaitable[_webhooks_pb2.Webhook]]: ...
+
+    @_abc_1.abstractmethod
+    def GetWebhook(
+        self,
+        request: _model_registry_service_pb2.GetWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhooks_pb2.Webhook, _abc.Awaitable[_webhooks_pb2.Webhook]]: ...
+
+    @_abc_1.abstractmethod
+    def ListWebhooks(
+        self,
+        request: _model_registry_service_pb2.ListWebhooksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.ListWebhooksResponse, _abc.Awaitable[_model_registry_service_pb2.ListWebhooksResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateWebhook(
+        self,
+        request: _model_registry_service_pb2.UpdateWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhooks_pb2.Webhook, _abc.Awaitable[_webhooks_pb2.Webhook]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteWebhook(
+        self,
+        request: _model_registry_service_pb2.DeleteWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhooks_pb2.Webhook, _abc.Awaitable[_webhooks_pb2.Webhook]]: ...
+
+    @_abc_1.abstractmethod
+    def TestWebhook(
+        self,
+        request: _model_registry_service_pb2.TestWebhookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhooks_pb2.WebhookDelivery, _abc.Awaitable[_webhooks_pb2.WebhookDelivery]]:
+        """Sends one signed test message and tells what became of it."""
+
+    @_abc_1.abstractmethod
+    def ListWebhookDeliveries(
+        self,
+        request: _model_registry_service_pb2.ListWebhookDeliveriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.ListWebhookDeliveriesResponse, _abc.Awaitable[_model_registry_service_pb2.ListWebhookDeliveriesResponse]]:
+        """Newest first."""
 
 def add_ModelRegistryServiceServicer_to_server(servicer: ModelRegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -89,7 +89,7 @@ Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
-    """Names: models/{model}: letters, digits, "_", "-", "."; at most 128 characters, first a letter or digit."""
+    """Names: models/{model}: at most 256 characters, no "/", no ":", nothing unprintable, no blank at either end."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -204,6 +204,13 @@ class ModelVersion(_message.Message):
     FINALIZE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    COPIED_FROM_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    EXTERNAL_RUN_FIELD_NUMBER: _builtins.int
+    RUN_LINK_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """models/{model}/versions/{version}"""
     version: _builtins.int
@@ -217,6 +224,15 @@ class ModelVersion(_message.Message):
     etag: _builtins.str
     actor: _builtins.str
     """Who created it."""
+    source: _builtins.str
+    """Where the bytes are, for a version whose bytes the registry does not keep. A note: never fetched."""
+    copied_from: _builtins.str
+    """models/{model}/versions/{version} it is a copy of."""
+    stage: _builtins.str
+    """MLflow's stage: "None", "Staging", "Production" or "Archived". Kept for its clients; prefer aliases."""
+    external_run: _builtins.str
+    """A run known elsewhere (an MLflow run id), and where to look at it."""
+    run_link: _builtins.str
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -237,6 +253,12 @@ class ModelVersion(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def finalize_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """Of the last change of description, tags, state or stage."""
+
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -256,10 +278,17 @@ class ModelVersion(_message.Message):
         finalize_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         actor: _builtins.str = ...,
+        source: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        copied_from: _builtins.str = ...,
+        stage: _builtins.str = ...,
+        external_run: _builtins.str = ...,
+        run_link: _builtins.str = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finalize_time", b"finalize_time", "signature", b"signature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "create_time", b"create_time", "finalize_time", b"finalize_time", "signature", b"signature", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aliases", b"aliases", "create_time", b"create_time", "datasets", b"datasets", "description", b"description", "etag", b"etag", "evaluations", b"evaluations", "files", b"files", "finalize_time", b"finalize_time", "manifest_digest", b"manifest_digest", "name", b"name", "run", b"run", "signature", b"signature", "state", b"state", "tags", b"tags", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "aliases", b"aliases", "archive_time", b"archive_time", "copied_from", b"copied_from", "create_time", b"create_time", "datasets", b"datasets", "description", b"description", "etag", b"etag", "evaluations", b"evaluations", "external_run", b"external_run", "files", b"files", "finalize_time", b"finalize_time", "manifest_digest", b"manifest_digest", "name", b"name", "run", b"run", "run_link", b"run_link", "signature", b"signature", "source", b"source", "stage", b"stage", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -446,6 +475,7 @@ class Alias(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    PROTECTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """models/{model}/aliases/{alias}"""
     version: _builtins.str
@@ -453,6 +483,8 @@ class Alias(_message.Message):
     etag: _builtins.str
     actor: _builtins.str
     reason: _builtins.str
+    protected: _builtins.bool
+    """A promotion policy must pass before it moves."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -464,10 +496,11 @@ class Alias(_message.Message):
         actor: _builtins.str = ...,
         reason: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        protected: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "etag", b"etag", "name", b"name", "reason", b"reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "etag", b"etag", "name", b"name", "protected", b"protected", "reason", b"reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -617,6 +650,11 @@ class TrainingRun(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    BASE_VERSIONS_FIELD_NUMBER: _builtins.int
+    LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """runs/{run}; the id is given by the registry."""
     display_name: _builtins.str
@@ -629,6 +667,10 @@ class TrainingRun(_message.Message):
     """Why it failed."""
     actor: _builtins.str
     etag: _builtins.str
+    config: _builtins.str
+    """The whole configuration as text, at most 1 MiB: what makes it again."""
+    parent: _builtins.str
+    """runs/{run} it is a part of: a trial of a tuning."""
     @_builtins.property
     def parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -645,6 +687,18 @@ class TrainingRun(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def environment(self) -> Global___Environment:
+        """What it ran in. Its digest is environment_digest, which is computed when it is not given."""
+
+    @_builtins.property
+    def base_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """models/{model}/versions/{version} it went on from."""
+
+    @_builtins.property
+    def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When a RUNNING run is given up unless it is renewed before; unset: never."""
+
     def __init__(
         self,
         *,
@@ -663,14 +717,75 @@ class TrainingRun(_message.Message):
         actor: _builtins.str = ...,
         tags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         etag: _builtins.str = ...,
+        environment: Global___Environment | None = ...,
+        config: _builtins.str = ...,
+        parent: _builtins.str = ...,
+        base_versions: _abc.Iterable[_builtins.str] | None = ...,
+        lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "end_time", b"end_time", "environment", b"environment", "lease_expire_time", b"lease_expire_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "code", b"code", "datasets", b"datasets", "display_name", b"display_name", "end_time", b"end_time", "environment_digest", b"environment_digest", "error", b"error", "etag", b"etag", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "seed", b"seed", "start_time", b"start_time", "state", b"state", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "base_versions", b"base_versions", "code", b"code", "config", b"config", "datasets", b"datasets", "display_name", b"display_name", "end_time", b"end_time", "environment", b"environment", "environment_digest", b"environment_digest", "error", b"error", "etag", b"etag", "lease_expire_time", b"lease_expire_time", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "parent", b"parent", "seed", b"seed", "start_time", b"start_time", "state", b"state", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TrainingRun: _TypeAlias = TrainingRun  # noqa: Y015
+
+@_typing.final
+class Environment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PYTHON_VERSION_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    PACKAGES_FIELD_NUMBER: _builtins.int
+    python_version: _builtins.str
+    """"3.11.7" """
+    platform: _builtins.str
+    """As platform.platform() tells it."""
+    @_builtins.property
+    def packages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"name==version", sorted."""
+
+    def __init__(
+        self,
+        *,
+        python_version: _builtins.str = ...,
+        platform: _builtins.str = ...,
+        packages: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["packages", b"packages", "platform", b"platform", "python_version", b"python_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Environment: _TypeAlias = Environment  # noqa: Y015
+
+@_typing.final
+class FeatureDefinition(_message.Message):
+    """What a feature service or view was when features were read through it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """featureServices/{project}/{service}@{digest} or featureViews/{project}/{view}@{digest}"""
+    spec: _builtins.str
+    """The definition itself as text (canonical JSON of Feast's object), at most 1 MiB."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        spec: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureDefinition: _TypeAlias = FeatureDefinition  # noqa: Y015
 
 @_typing.final
 class Dataset(_message.Message):
@@ -690,6 +805,8 @@ class Dataset(_message.Message):
     URI_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    RECIPE_FIELD_NUMBER: _builtins.int
+    FEATURE_DEFINITIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """datasets/{digest}, digest being 64 hex digits of a sha256 over the content."""
     display_name: _builtins.str
@@ -701,6 +818,8 @@ class Dataset(_message.Message):
     uri: _builtins.str
     """Where the rows are kept, if they are."""
     actor: _builtins.str
+    recipe: _builtins.str
+    """How to make it again: where entities and labels come from, splits, cutoffs. Text, at most 1 MiB."""
     @_builtins.property
     def schema(self) -> _containers.RepeatedCompositeFieldContainer[_column_pb2.Field]:
         """Columns in order."""
@@ -717,6 +836,10 @@ class Dataset(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def feature_definitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureDefinition]:
+        """Kept once per digest. Given when recorded; told by GetDataset only."""
+
     def __init__(
         self,
         *,
@@ -732,10 +855,12 @@ class Dataset(_message.Message):
         uri: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         actor: _builtins.str = ...,
+        recipe: _builtins.str = ...,
+        feature_definitions: _abc.Iterable[Global___FeatureDefinition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_end", b"as_of_end", "as_of_start", b"as_of_start", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "as_of_end", b"as_of_end", "as_of_start", b"as_of_start", "create_time", b"create_time", "display_name", b"display_name", "entity_digest", b"entity_digest", "feature_service", b"feature_service", "feature_views", b"feature_views", "name", b"name", "row_count", b"row_count", "schema", b"schema", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "as_of_end", b"as_of_end", "as_of_start", b"as_of_start", "create_time", b"create_time", "display_name", b"display_name", "entity_digest", b"entity_digest", "feature_definitions", b"feature_definitions", "feature_service", b"feature_service", "feature_views", b"feature_views", "name", b"name", "recipe", b"recipe", "row_count", b"row_count", "schema", b"schema", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
