@@ -13,6 +13,7 @@ from registry_service.domain import CodeRevision, Environment, FeatureDefinition
 from registry_service.repository.database import begin_write
 from registry_service.tables import Base
 from tests.contract.registry_service.desk import Desk, definition, model_file, sha, snapshot
+from tests.contract.registry_service.raw import governance
 
 OTHER = "0" * 64
 
@@ -29,21 +30,6 @@ KEPT_WHOLE = set(Base.metadata.tables) - {
     "version_tag",
     "version_metric",
 }
-A_DEPLOYMENT = (
-    "INSERT INTO deployment (name, version_id, environment, target, alias, attributes, start_time, end_time, "
-    "end_reason, actor, revision) SELECT"
-)
-# With the times of version 1, whatever their type.
-GOVERNANCE = (
-    f"{A_DEPLOYMENT} 'live', id, '', '', '', '{{}}', create_time, NULL, '', '', 1 "
-    f"FROM model_version WHERE id = {READY}",
-    f"{A_DEPLOYMENT} 'old', id, '', '', '', '{{}}', create_time, finalize_time, '', '', 1 "
-    f"FROM model_version WHERE id = {READY}",
-    "INSERT INTO approval (version_id, decision, alias, comment, actor, create_time) "
-    f"SELECT id, 'REJECTED', '', '', '', create_time FROM model_version WHERE id = {READY}",
-    "INSERT INTO promotion_policy (model_id, alias, rules, description, revision, actor, update_time) "
-    f"SELECT model_id, 'a', '{{}}', '', 1, '', create_time FROM model_version WHERE id = {READY}",
-)
 A_FILE = "(version_id, path, sha256, media_type, create_time) SELECT"
 
 
@@ -80,7 +66,7 @@ def full(desk: Desk, engine: Engine) -> Desk:
     desk.do(runs.start, replace(started, base_versions=(ready.ref,)))
     desk.set_alias("champion", ready.ref)
     with engine.begin() as connection:
-        for statement in GOVERNANCE:
+        for statement in governance(READY):
             connection.execute(text(statement))
     return desk
 
