@@ -7,8 +7,8 @@ _DEPLOYMENT = (
     "end_reason, actor, revision) SELECT"
 )
 _WEBHOOK = (
-    "INSERT INTO webhook (name, url, actions, model_id, state, description, secret, create_time, update_time, "
-    "actor, revision, delivered_sequence, attempts, last_error, lease_owner) SELECT"
+    "INSERT INTO webhook (name, url, actions, model_id, state, description, secret, create_time, "
+    "update_time, actor, revision, delivered_sequence, attempts, last_error, lease_owner) SELECT"
 )
 
 
