@@ -71,6 +71,18 @@ class LocalBlobs:
             stream.close()
             raise
 
+    def measure(self, sha256: str) -> tuple[str, int] | None:
+        digest, size = hashlib.sha256(), 0
+        try:
+            stream = self._path(sha256).open("rb", buffering=0)
+        except FileNotFoundError:
+            return None
+        with stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+        return digest.hexdigest(), size
+
     def _path(self, sha256: str) -> Path:
         return self._blobs / sha256[:2] / sha256[2:4] / sha256
 

@@ -34,6 +34,7 @@ from registry_service.domain import (
     VersionRef,
 )
 from registry_service.events import AuditEvent, Head
+from registry_service.integrity.store import IntegrityStore
 from registry_service.names import NodeName
 
 #: The present moment, zone-aware UTC.
@@ -313,6 +314,8 @@ class Transaction(Protocol):
     def lineage(self) -> LineageStore: ...
     @property
     def audit(self) -> AuditStore: ...
+    @property
+    def integrity(self) -> IntegrityStore: ...
 
 
 class Database(Protocol):
@@ -360,3 +363,7 @@ class BlobStore(Protocol):
 
     def open(self, file: ModelFile) -> Outgoing:
         """Begins to read. Raises BlobCorrupt when nothing of the recorded size is stored."""
+
+    def measure(self, sha256: str) -> tuple[str, int] | None:
+        """The true digest and size of the bytes stored under one, read in bounded memory; None when there
+        are none. Raises OSError when they cannot be read."""

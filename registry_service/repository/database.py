@@ -19,6 +19,7 @@ from registry_service.ports import Transaction
 from registry_service.repository.aliases import SqlAliases
 from registry_service.repository.audit import SqlAudit
 from registry_service.repository.datasets import SqlDatasets
+from registry_service.repository.integrity import SqlIntegrity
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
@@ -132,6 +133,7 @@ class SqlTransaction:
     datasets: SqlDatasets
     lineage: SqlLineage
     audit: SqlAudit
+    integrity: SqlIntegrity
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -144,6 +146,7 @@ class SqlTransaction:
             datasets=SqlDatasets(session),
             lineage=SqlLineage(session),
             audit=SqlAudit(session),
+            integrity=SqlIntegrity(session),
         )
 
 
