@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from google.protobuf.message import Message
@@ -55,6 +56,10 @@ class Calls:
     async def write(self, work: Callable[[Transaction, Act], T]) -> T:
         """What `work` makes of a change whose requests carry no id, being harmless to repeat."""
         return await self._run(self._changes.make, current_actor(), work)
+
+    def now(self) -> datetime:
+        """The present moment, for answers that depend on it."""
+        return self._changes.now()
 
     async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from registry_service.domain import Act
@@ -46,6 +46,10 @@ class Changes:
         """A change without a request id."""
         with self._database.write() as transaction:
             return work(transaction, Act(actor, self._clock()))
+
+    def now(self) -> datetime:
+        """The moment that a change made now would bear."""
+        return self._clock()
 
     def forget_old_requests(self) -> int:
         """Removes answers older than KEEP_REQUESTS; returns how many."""

@@ -36,24 +36,25 @@ def _dataset(dataset: Dataset) -> Facts:
 def feature_facts(
     signature: Signature | None, datasets: Sequence[Dataset], other: Sequence[Dataset]
 ) -> Facts:
-    """The digests of feature services and views, and the definitions themselves where both sides kept them."""
+    """The digests of feature services and views, and the definitions where both sides kept them."""
     facts: dict[str, str] = {}
-    kept = {_called(item.ref) for dataset in other for item in dataset.feature_definitions}
+    kept = {_called(dataset, item.ref) for dataset in other for item in dataset.feature_definitions}
     if signature is not None and signature.feature_service:
         facts[f"signature.{signature.feature_service}"] = signature.feature_service_digest
     for dataset in datasets:
         services = () if dataset.feature_service is None else (dataset.feature_service,)
         specs = {item.ref: item.spec for item in dataset.feature_definitions}
         for ref in (*services, *dataset.feature_views):
-            name = _called(ref)
+            name = _called(dataset, ref)
             facts[f"{name}.digest"] = ref.digest
             flat = flatten(specs.get(ref, "")) if name in kept else {}
             facts |= {f"{name}.spec.{key}": value for key, value in flat.items()}
     return facts
 
 
-def _called(ref: DefinitionRef) -> str:
-    return f"{ref.project}/{ref.name}"
+def _called(dataset: Dataset, ref: DefinitionRef) -> str:
+    kind = "service" if ref == dataset.feature_service else "view"
+    return f"{kind} {ref.project}/{ref.name}"
 
 
 def _moment(moment: datetime | None) -> str:
