@@ -80,6 +80,8 @@ class AliasEvent:
     actor: str
     reason: str
     time: datetime
+    # Of a rollback: the revision of the move whose holder it put back.
+    restored_revision: int | None = None
 
 
 @dataclass(frozen=True)
