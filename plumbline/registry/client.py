@@ -20,6 +20,7 @@ from plumbline.registry.naming import alias_name, fresh_id, model_name, version_
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
+from plumbline.registry.watching import WatchCalls
 from plumbline.wire import translated
 
 #: Half of the longest chunk of a file that servers take.
@@ -28,7 +29,7 @@ CHUNK_BYTES = 512 * 1024
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
-class RegistryClient(AliasCalls, EvidenceCalls, LineageCalls):
+class RegistryClient(AliasCalls, EvidenceCalls, LineageCalls, WatchCalls):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
     transfer_timeout: seconds for a file up or down. Every method raises the errors of
@@ -94,6 +95,24 @@ class RegistryClient(AliasCalls, EvidenceCalls, LineageCalls):
             pb.ArchiveModelRequest(name=model_name(name), etag=etag, request_id=fresh_id(request_id)),
         )
 
+    def restore_model(self, name: str, *, etag: str = "", request_id: str | None = None) -> res.Model:
+        """Takes an archived model back."""
+        return self._call(
+            self._stub.RestoreModel,
+            pb.RestoreModelRequest(name=model_name(name), etag=etag, request_id=fresh_id(request_id)),
+        )
+
+    def rename_model(
+        self, name: str, new_model_id: str, *, etag: str = "", request_id: str | None = None
+    ) -> res.Model:
+        """Another name for a model, which keeps all it has. Raises ModelExists."""
+        return self._call(
+            self._stub.RenameModel,
+            pb.RenameModelRequest(
+                name=model_name(name), new_model_id=new_model_id, etag=etag, request_id=fresh_id(request_id)
+            ),
+        )
+
     # Versions and files
 
     def create_version(
@@ -105,9 +124,12 @@ class RegistryClient(AliasCalls, EvidenceCalls, LineageCalls):
         datasets: Sequence[str] = (),
         description: str = "",
         tags: Mapping[str, str] | None = None,
+        source: str = "",
+        copy_from: str = "",
         request_id: str | None = None,
     ) -> res.ModelVersion:
-        """A DRAFT with the model's next number."""
+        """A DRAFT with the model's next number. source: where its bytes are, when the registry shall not keep
+        them; never fetched. copy_from: the version whose files, signature, run and datasets it takes."""
         return self._call(
             self._stub.CreateVersion,
             pb.CreateVersionRequest(
@@ -117,6 +139,22 @@ class RegistryClient(AliasCalls, EvidenceCalls, LineageCalls):
                 datasets=datasets,
                 description=description,
                 tags=tags,
+                source=source,
+                copy_from=version_name(copy_from) if copy_from else "",
+                request_id=fresh_id(request_id),
+            ),
+        )
+
+    def update_version(
+        self, version: res.ModelVersion, *, fields: Sequence[str] = (), request_id: str | None = None
+    ) -> res.ModelVersion:
+        """Writes description and tags, or the `fields` named (also "stage"); compares the etag if one is
+        set. What a version is made of cannot be changed."""
+        return self._call(
+            self._stub.UpdateVersion,
+            pb.UpdateVersionRequest(
+                version=version,
+                update_mask=field_mask_pb2.FieldMask(paths=fields),
                 request_id=fresh_id(request_id),
             ),
         )
