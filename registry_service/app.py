@@ -27,12 +27,18 @@ from registry_service.servicers.registry import Registry
 from registry_service.settings import RegistrySettings
 from registry_service.threads import Threads
 from registry_service.transfers import Transfers
+from registry_service.webhooks.dispatcher import Dispatcher, forget_old_deliveries
+from registry_service.webhooks.receivers import ReceiverRules
+from registry_service.webhooks.sender import Sender, system_resolver
 from servicekit.server import Service, StartupError
 from servicekit.telemetry import Telemetry
 
 _log = logging.getLogger("plumbline.registry")
 
 _HOUSEKEEPING_SECONDS = 3600.0
+
+# Names of hosts looked up at once.
+_LOOKUPS = 4
 
 # What calls left running may take once the server has drained: those still there by then were given up by
 # their callers.
@@ -61,10 +67,20 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
     transactions = Threads("database", settings.database_threads)
     files = Threads("files", settings.file_threads)
     calls = Calls(database, changes, transactions, patience(settings.busy_seconds))
-    servicer = Registry(
-        calls, CachedReads(calls, news), news, Transfers(blobs, files, settings.max_file_bytes)
+    lookups = Threads("lookups", _LOOKUPS)
+    sender = Sender(
+        system_resolver(lookups),
+        ReceiverRules(settings.webhook_allow_http, settings.webhook_allowed_networks),
+        timeout=settings.webhook_timeout_seconds,
     )
-    housekeeping = asyncio.create_task(_forget_old_requests(changes, transactions))
+    servicer = Registry(
+        calls, CachedReads(calls, news), news, Transfers(blobs, files, settings.max_file_bytes), sender
+    )
+    dispatcher = Dispatcher(calls, news, sender, utc_now)
+    tasks = [
+        asyncio.create_task(_forget_old_requests(changes, transactions)),
+        asyncio.create_task(dispatcher.run()),
+    ]
     try:
         yield [
             Service(
@@ -76,10 +92,13 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
             )
         ]
     finally:
-        housekeeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await housekeeping
-        for what, threads in (("database", transactions), ("news", looking), ("files", files)):
+        await dispatcher.stop()
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        pools = (("database", transactions), ("news", looking), ("files", files), ("lookup", lookups))
+        for what, threads in pools:
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
             if hanging:
                 # As after a kill: what was not committed is undone, unfinished files go at the next start.
@@ -112,6 +131,10 @@ async def _forget_old_requests(changes: Changes, threads: Threads) -> None:
         try:
             count = await threads.run(changes.forget_old_requests)
             _log.debug("forgot %d old request ids", count)
+            count = await threads.run(
+                changes.make, "registry", lambda tx, act: forget_old_deliveries(tx, act.time)
+            )
+            _log.debug("forgot %d old deliveries", count)
         except DatabaseUnavailable:
-            _log.warning("old request ids could not be removed; trying again in an hour")
+            _log.warning("old request ids and deliveries could not be removed; trying again in an hour")
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)

@@ -34,6 +34,7 @@ from registry_service.domain import (
 )
 from registry_service.events import AuditEvent, Head
 from registry_service.names import NodeName
+from registry_service.webhooks.ports import WebhookStore
 
 #: The present moment, zone-aware UTC.
 Clock = Callable[[], datetime]
@@ -309,6 +310,8 @@ class Transaction(Protocol):
     def lineage(self) -> LineageStore: ...
     @property
     def audit(self) -> AuditStore: ...
+    @property
+    def webhooks(self) -> WebhookStore: ...
 
 
 class Database(Protocol):

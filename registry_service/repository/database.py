@@ -24,6 +24,7 @@ from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
 from registry_service.repository.runs import SqlRuns
 from registry_service.repository.versions import SqlVersions
+from registry_service.repository.webhooks import SqlWebhooks
 
 _log = logging.getLogger("plumbline.registry.database")
 
@@ -132,6 +133,7 @@ class SqlTransaction:
     datasets: SqlDatasets
     lineage: SqlLineage
     audit: SqlAudit
+    webhooks: SqlWebhooks
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -144,6 +146,7 @@ class SqlTransaction:
             datasets=SqlDatasets(session),
             lineage=SqlLineage(session),
             audit=SqlAudit(session),
+            webhooks=SqlWebhooks(session),
         )
 
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 
 from registry_service.threads import Threads
-from registry_service.webhooks.addresses import Address, Network, refusal
-from registry_service.webhooks.urls import Endpoint, parse_url
+from registry_service.webhooks.addresses import Address
+from registry_service.webhooks.receivers import ReceiverRules
+from registry_service.webhooks.urls import Endpoint
 
 #: The addresses of a host, in the order to try them. Raises OSError when there are none.
 Resolver = Callable[[str], Awaitable[Sequence[Address]]]
@@ -57,27 +58,25 @@ class Sender:
     def __init__(
         self,
         resolve: Resolver,
+        rules: ReceiverRules,
         *,
         timeout: float,
-        allow_http: bool = False,
-        allowed: Sequence[Network] = (),
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._resolve, self._timeout = resolve, timeout
-        self._allow_http, self._allowed = allow_http, tuple(allowed)
-        self._tls = tls or ssl.create_default_context()
+        self.rules, self.timeout = rules, timeout
+        self._resolve, self._tls = resolve, tls or ssl.create_default_context()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         """Sends JSON. Never raises for what the receiver, its address or the network does."""
         try:
-            endpoint = parse_url(url, allow_http=self._allow_http)
+            endpoint = self.rules.endpoint(url)
         except ValueError as error:
             return Outcome(0, f"not sent: url {error}")
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 return _judged(await self._exchange(endpoint, headers, body))
         except TimeoutError:
-            return Outcome(0, f"no answer within {self._timeout:g} s")
+            return Outcome(0, f"no answer within {self.timeout:g} s")
         except _Failure as failure:
             return Outcome(0, str(failure))
         except ssl.SSLCertVerificationError as error:
@@ -116,17 +115,16 @@ class Sender:
                 raise _Failure("the host has no address") from error
         if not found:
             raise _Failure("the host has no address")
-        for address in found:
-            # The address itself is not told: it may be a fact about a network that is not the asker's.
-            if why := refusal(address, self._allowed):
-                raise _Failure(f"not sent: the host's address is not a public one ({why})")
+        # The address itself is not told: it may be a fact about a network that is not the asker's.
+        if why := self.rules.refusal(found):
+            raise _Failure(f"not sent: the host has an address that is not a public one ({why})")
         return found
 
     async def _connect(self, endpoint: Endpoint, addresses: Sequence[Address]) -> socket.socket:
         problem = ""
         for address in addresses:
             try:
-                async with asyncio.timeout(self._timeout / 2):
+                async with asyncio.timeout(self.timeout / 2):
                     return await _open(address, endpoint.port)
             except TimeoutError:
                 problem = "it does not answer"

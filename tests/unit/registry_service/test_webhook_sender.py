@@ -17,10 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from registry_service.threads import Threads
 from registry_service.webhooks.addresses import Address
+from registry_service.webhooks.receivers import ReceiverRules
 from registry_service.webhooks.sender import Outcome, Sender, system_resolver
 from tests.support_receiver import Receiver, closes, receiver, says, status
 
-LOOPBACK = [ip_network("127.0.0.0/8")]
+LOOPBACK = ReceiverRules(allow_http=True, allowed=(ip_network("127.0.0.0/8"),))
+SECURE = ReceiverRules(allowed=(ip_network("127.0.0.0/8"),))
 
 
 class FakeResolver:
@@ -37,9 +39,7 @@ class FakeResolver:
 
 
 def sender(resolver: FakeResolver | None = None, timeout: float = 5) -> Sender:
-    return Sender(
-        resolver or FakeResolver(hooks=["127.0.0.1"]), timeout=timeout, allow_http=True, allowed=LOOPBACK
-    )
+    return Sender(resolver or FakeResolver(hooks=["127.0.0.1"]), LOOPBACK, timeout=timeout)
 
 
 async def test_an_accepted_request() -> None:
@@ -150,7 +150,7 @@ async def test_one_address_that_is_not_public_is_enough_to_refuse(addresses: lis
 
 async def test_nothing_reaches_loopback_unless_it_is_allowed() -> None:
     with receiver() as there:
-        strict = Sender(FakeResolver(hooks=["127.0.0.1"]), timeout=5, allow_http=True)
+        strict = Sender(FakeResolver(hooks=["127.0.0.1"]), ReceiverRules(allow_http=True), timeout=5)
         for url in (there.url, f"http://hooks:{there.port}/"):
             assert "not a public one" in (await strict.post(url, {}, b"")).error
         assert there.requests == []
@@ -166,7 +166,7 @@ async def test_a_name_is_looked_up_once_and_the_checked_address_is_used() -> Non
 
     resolver = Rebinding(hooks=[""][:0])
     with receiver() as there:
-        only = Sender(resolver, timeout=5, allow_http=True, allowed=[ip_network("127.0.0.2/32")])
+        only = Sender(resolver, ReceiverRules(True, (ip_network("127.0.0.2/32"),)), timeout=5)
         outcome = await only.post(f"http://hooks:{there.port}/", {}, b"")
         assert there.requests == []
     assert resolver.asked == 1
@@ -188,7 +188,7 @@ async def test_a_host_without_an_address() -> None:
 
 async def test_http_is_refused_unless_allowed() -> None:
     with receiver() as there:
-        secure = Sender(FakeResolver(), timeout=5, allowed=LOOPBACK)
+        secure = Sender(FakeResolver(), SECURE, timeout=5)
         assert "https://" in (await secure.post(there.url, {}, b"")).error
         assert there.requests == []
 
@@ -248,7 +248,7 @@ async def _post_securely(certificate: Path, host: str, *, trusted: bool) -> tupl
     trust = ssl.create_default_context(cafile=certificate if trusted else None)
     to = FakeResolver(**{"hooks.example": ["127.0.0.1"], "other.example": ["127.0.0.1"]})
     with receiver(server) as there:
-        secure = Sender(to, timeout=5, allowed=LOOPBACK, tls=trust)
+        secure = Sender(to, SECURE, timeout=5, tls=trust)
         return await secure.post(f"https://{host}:{there.port}/hook", {}, b"{}"), there
 
 
