@@ -30,6 +30,7 @@ from registry_service.transfers import Transfers
 from registry_service.webhooks.dispatcher import Dispatcher, forget_old_deliveries
 from registry_service.webhooks.receivers import ReceiverRules
 from registry_service.webhooks.sender import Sender, system_resolver
+from registry_service.writer import Writer
 from servicekit.server import Service, StartupError
 from servicekit.telemetry import Telemetry
 
@@ -64,9 +65,9 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
 
     database = SqlDatabase(engine, busy_seconds=settings.busy_seconds, on_commit=committed)
     changes = Changes(database, utc_now)
-    transactions = Threads("database", settings.database_threads)
+    transactions, writer = Threads("database", settings.database_threads), Writer(database)
     files = Threads("files", settings.file_threads)
-    calls = Calls(database, changes, transactions, patience(settings.busy_seconds))
+    calls = Calls(database, changes, transactions, writer, patience(settings.busy_seconds))
     lookups = Threads("lookups", _LOOKUPS)
     sender = Sender(
         system_resolver(lookups),
@@ -78,7 +79,7 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
     )
     dispatcher = Dispatcher(calls, news, sender, utc_now)
     tasks = [
-        asyncio.create_task(_forget_old_requests(changes, transactions)),
+        asyncio.create_task(_forget_old_requests(changes, writer)),
         asyncio.create_task(dispatcher.run()),
     ]
     try:
@@ -97,8 +98,14 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        pools = (("database", transactions), ("news", looking), ("files", files), ("lookup", lookups))
-        for what, threads in pools:
+        workers: list[tuple[str, Threads | Writer]] = [
+            ("database", writer),
+            ("database", transactions),
+            ("news", looking),
+            ("files", files),
+            ("lookup", lookups),
+        ]
+        for what, threads in workers:
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
             if hanging:
                 # As after a kill: what was not committed is undone, unfinished files go at the next start.
@@ -111,7 +118,7 @@ def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
     prefix = settings.model_config.get("env_prefix", "")
     try:
         engine = open_engine(
-            settings.database_url, pool_size=settings.database_threads, busy_seconds=settings.busy_seconds
+            settings.database_url, pool_size=settings.database_threads + 3, busy_seconds=settings.busy_seconds
         )
         migrate(engine)
     except (ValueError, MigrationError) as error:
@@ -126,14 +133,12 @@ def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
     return engine
 
 
-async def _forget_old_requests(changes: Changes, threads: Threads) -> None:
+async def _forget_old_requests(changes: Changes, writer: Writer) -> None:
     while True:
         try:
-            count = await threads.run(changes.forget_old_requests)
+            count = await writer.run(changes.forget_old_requests)
             _log.debug("forgot %d old request ids", count)
-            count = await threads.run(
-                changes.make, "registry", lambda tx, act: forget_old_deliveries(tx, act.time)
-            )
+            count = await writer.run(lambda tx: forget_old_deliveries(tx, utc_now()))
             _log.debug("forgot %d old deliveries", count)
         except DatabaseUnavailable:
             _log.warning("old request ids and deliveries could not be removed; trying again in an hour")

@@ -29,6 +29,9 @@ from registry_service.webhooks.sender import Outcome, Sender
 
 _log = logging.getLogger("plumbline.registry.webhooks")
 
+# Nothing of this is audited: what was sent is no change of the registry.
+_ACTOR = "registry"
+
 #: Events sent under one lease.
 BATCH = 50
 #: Webhooks sent to at once, by one process.
@@ -111,7 +114,7 @@ class Dispatcher:
     async def _passed(self, webhook: Webhook, head: int) -> None:
         self._seen[webhook.id] = (webhook.revision, head)
         if head - webhook.progress.delivered >= _FAR_BEHIND:
-            await self._calls.write(lambda tx, act: tx.webhooks.skip(webhook, head))
+            await self._calls.act(_ACTOR, lambda tx, act: tx.webhooks.skip(webhook, head))
 
     async def _wait(self, found: _Round) -> None:
         """Until something happened, something was sent, or something is due."""
@@ -137,7 +140,9 @@ class Dispatcher:
     async def _serve(self, webhook: Webhook, events: Sequence[AuditEvent]) -> None:
         now, timeout = self._clock(), self._sender.timeout
         until = now + timedelta(seconds=timeout * _LEASE_TIMEOUTS)
-        claimed = await self._calls.write(lambda tx, act: tx.webhooks.claim(webhook, self._owner, now, until))
+        claimed = await self._calls.act(
+            _ACTOR, lambda tx, act: tx.webhooks.claim(webhook, self._owner, now, until)
+        )
         if claimed is None:
             # Somebody else was faster, or it was changed: the next look tells.
             return
@@ -152,8 +157,8 @@ class Dispatcher:
             deliveries.append(delivery)
             if progress.attempts or self._stopping or self._news.ended or loop.time() > ends:
                 break
-        await self._calls.write(
-            lambda tx, act: tx.webhooks.settle(claimed, self._owner, deliveries, progress)
+        await self._calls.act(
+            _ACTOR, lambda tx, act: tx.webhooks.settle(claimed, self._owner, deliveries, progress)
         )
 
     async def _send(self, webhook: Webhook, event: AuditEvent) -> Outcome:
