@@ -35,6 +35,7 @@ from registry_service.domain import (
 from registry_service.events import AuditEvent, Head
 from registry_service.names import NodeName
 from registry_service.ports_impact import ImpactStore
+from registry_service.webhooks.ports import WebhookStore
 
 #: The present moment, zone-aware UTC.
 Clock = Callable[[], datetime]
@@ -330,6 +331,8 @@ class Transaction(Protocol):
     def impact(self) -> ImpactStore: ...
     @property
     def audit(self) -> AuditStore: ...
+    @property
+    def webhooks(self) -> WebhookStore: ...
 
 
 class Database(Protocol):

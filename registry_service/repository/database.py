@@ -25,6 +25,7 @@ from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
 from registry_service.repository.runs import SqlRuns
 from registry_service.repository.versions import SqlVersions
+from registry_service.repository.webhooks import SqlWebhooks
 
 _log = logging.getLogger("plumbline.registry.database")
 
@@ -134,6 +135,7 @@ class SqlTransaction:
     lineage: SqlLineage
     impact: SqlImpact
     audit: SqlAudit
+    webhooks: SqlWebhooks
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -147,6 +149,7 @@ class SqlTransaction:
             lineage=SqlLineage(session),
             impact=SqlImpact(session),
             audit=SqlAudit(session),
+            webhooks=SqlWebhooks(session),
         )
 
 
