@@ -22,6 +22,7 @@ from registry_service.domain import (
     Direction,
     Environment,
     Evaluation,
+    FeatureDefinition,
     KeyEdge,
     Model,
     ModelFile,
@@ -244,6 +245,9 @@ class DatasetStore(Protocol):
     def add(self, dataset: Dataset, act: Act) -> tuple[Dataset, bool]:
         """Records a snapshot, its feature definitions and their links, and True; or returns the first record
         and False when the digest is known, also when another transaction records it at the same time."""
+
+    def unknown_definitions(self, definitions: Sequence[FeatureDefinition]) -> list[FeatureDefinition]:
+        """Those whose text is not kept yet, one for each digest."""
 
     def get(self, digest: str) -> Dataset:
         """Raises DatasetNotFound."""
