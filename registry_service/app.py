@@ -27,12 +27,19 @@ from registry_service.servicers.registry import Registry
 from registry_service.settings import RegistrySettings
 from registry_service.threads import Threads
 from registry_service.transfers import Transfers
+from registry_service.webhooks.dispatcher import Dispatcher, forget_old_deliveries
+from registry_service.webhooks.receivers import ReceiverRules
+from registry_service.webhooks.sender import Sender, system_resolver
+from registry_service.writer import Writer
 from servicekit.server import Service, StartupError
 from servicekit.telemetry import Telemetry
 
 _log = logging.getLogger("plumbline.registry")
 
 _HOUSEKEEPING_SECONDS = 3600.0
+
+# Names of hosts looked up at once.
+_LOOKUPS = 4
 
 # What calls left running may take once the server has drained: those still there by then were given up by
 # their callers.
@@ -58,13 +65,23 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
 
     database = SqlDatabase(engine, busy_seconds=settings.busy_seconds, on_commit=committed)
     changes = Changes(database, utc_now)
-    transactions = Threads("database", settings.database_threads)
+    transactions, writer = Threads("database", settings.database_threads), Writer(database)
     files = Threads("files", settings.file_threads)
-    calls = Calls(database, changes, transactions, patience(settings.busy_seconds))
-    servicer = Registry(
-        calls, CachedReads(calls, news), news, Transfers(blobs, files, settings.max_file_bytes)
+    calls = Calls(database, changes, transactions, writer, patience(settings.busy_seconds))
+    lookups = Threads("lookups", _LOOKUPS)
+    sender = Sender(
+        system_resolver(lookups),
+        ReceiverRules(settings.webhook_allow_http, settings.webhook_allowed_networks),
+        timeout=settings.webhook_timeout_seconds,
     )
-    housekeeping = asyncio.create_task(_forget_old_requests(changes, transactions))
+    servicer = Registry(
+        calls, CachedReads(calls, news), news, Transfers(blobs, files, settings.max_file_bytes), sender
+    )
+    dispatcher = Dispatcher(calls, news, sender, utc_now)
+    tasks = [
+        asyncio.create_task(_forget_old_requests(changes, writer)),
+        asyncio.create_task(dispatcher.run()),
+    ]
     try:
         yield [
             Service(
@@ -76,10 +93,19 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
             )
         ]
     finally:
-        housekeeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await housekeeping
-        for what, threads in (("database", transactions), ("news", looking), ("files", files)):
+        await dispatcher.stop()
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        workers: list[tuple[str, Threads | Writer]] = [
+            ("database", writer),
+            ("database", transactions),
+            ("news", looking),
+            ("files", files),
+            ("lookup", lookups),
+        ]
+        for what, threads in workers:
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
             if hanging:
                 # As after a kill: what was not committed is undone, unfinished files go at the next start.
@@ -92,7 +118,7 @@ def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
     prefix = settings.model_config.get("env_prefix", "")
     try:
         engine = open_engine(
-            settings.database_url, pool_size=settings.database_threads, busy_seconds=settings.busy_seconds
+            settings.database_url, pool_size=settings.database_threads + 3, busy_seconds=settings.busy_seconds
         )
         migrate(engine)
     except (ValueError, MigrationError) as error:
@@ -107,11 +133,13 @@ def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
     return engine
 
 
-async def _forget_old_requests(changes: Changes, threads: Threads) -> None:
+async def _forget_old_requests(changes: Changes, writer: Writer) -> None:
     while True:
         try:
-            count = await threads.run(changes.forget_old_requests)
+            count = await writer.run(changes.forget_old_requests)
             _log.debug("forgot %d old request ids", count)
+            count = await writer.run(lambda tx: forget_old_deliveries(tx, utc_now()))
+            _log.debug("forgot %d old deliveries", count)
         except DatabaseUnavailable:
-            _log.warning("old request ids could not be removed; trying again in an hour")
+            _log.warning("old request ids and deliveries could not be removed; trying again in an hour")
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class AliasEvent:
     actor: str
     reason: str
     time: datetime
+    # Of a rollback: the revision of the move whose holder it put back.
+    restored_revision: int | None = None
 
 
 @dataclass(frozen=True)
@@ -283,6 +286,31 @@ class Dataset:
     feature_definitions: tuple[FeatureDefinition, ...] = ()
 
 
+@dataclass(frozen=True)
+class Deployment:
+    """A version running somewhere. name: the id after "deployments/"."""
+
+    id: int
+    name: str
+    version: VersionRef
+    environment: str
+    target: str
+    alias: str
+    attributes: Mapping[str, str]
+    start_time: datetime
+    end_time: datetime | None
+    lease_expire_time: datetime | None
+    end_reason: str
+    actor: str
+    revision: int
+
+    def live(self, moment: datetime) -> bool:
+        """Whether it runs at a moment: it has not ended, and its lease has not."""
+        if self.end_time is not None:
+            return False
+        return self.lease_expire_time is None or self.lease_expire_time > moment
+
+
 class NodeKind(IntEnum):
     """Numbered as in the contract."""
 
@@ -302,16 +330,14 @@ class Direction(StrEnum):
     DOWNSTREAM = "DOWNSTREAM"
 
 
-@dataclass(frozen=True, order=True)
-class NodeKey:
+class NodeKey(NamedTuple):
     """A node by its kind and the registry's own id."""
 
     kind: NodeKind
     id: int
 
 
-@dataclass(frozen=True)
-class KeyEdge:
+class KeyEdge(NamedTuple):
     """downstream was made from upstream."""
 
     upstream: NodeKey

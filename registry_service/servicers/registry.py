@@ -8,9 +8,12 @@ from registry_service.reading import CachedReads
 from registry_service.servicers.changes import ChangeMethods
 from registry_service.servicers.evidence import EvidenceMethods
 from registry_service.servicers.files import FileMethods
+from registry_service.servicers.lineage import LineageMethods
 from registry_service.servicers.models import AliasMethods, ModelMethods
 from registry_service.servicers.versions import VersionMethods
+from registry_service.servicers.webhooks import WebhookMethods
 from registry_service.transfers import Transfers
+from registry_service.webhooks.sender import Sender
 
 
 class Registry(
@@ -19,9 +22,15 @@ class Registry(
     FileMethods,
     AliasMethods,
     EvidenceMethods,
+    LineageMethods,
     ChangeMethods,
+    WebhookMethods,
 ):
     """plumbline.registry.v1.ModelRegistryService, in the parts its resources make."""
 
-    def __init__(self, calls: Calls, reads: CachedReads, news: News, transfers: Transfers) -> None:
+    def __init__(
+        self, calls: Calls, reads: CachedReads, news: News, transfers: Transfers, sender: Sender
+    ) -> None:
+        """sender: of the test messages to webhooks."""
         self._calls, self._reads, self._news, self._transfers = calls, reads, news, transfers
+        self._sender = sender

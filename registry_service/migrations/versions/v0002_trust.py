@@ -80,6 +80,7 @@ def downgrade() -> None:
         ("model_version", "external_run"),
         ("model_version", "run_link"),
         ("model_version", "copied_from_id"),
+        ("alias_event", "restored_revision"),
         ("blob", "mark_time"),
         ("dataset_snapshot", "recipe"),
         ("training_run", "environment_id"),
