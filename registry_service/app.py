@@ -18,6 +18,7 @@ from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegis
 from registry_service.blobs import LocalBlobs
 from registry_service.calls import Calls
 from registry_service.changes import Changes
+from registry_service.integrity.verification import Verifications
 from registry_service.news import News
 from registry_service.reading import CachedReads
 from registry_service.repository.database import SqlDatabase, open_engine, patience
@@ -74,8 +75,14 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
         ReceiverRules(settings.webhook_allow_http, settings.webhook_allowed_networks),
         timeout=settings.webhook_timeout_seconds,
     )
+    verifying = Threads("integrity", 1)
     servicer = Registry(
-        calls, CachedReads(calls, news), news, Transfers(blobs, files, settings.max_file_bytes), sender
+        calls,
+        CachedReads(calls, news),
+        news,
+        Transfers(blobs, files, settings.max_file_bytes),
+        sender,
+        Verifications(database, blobs, verifying),
     )
     dispatcher = Dispatcher(calls, news, sender, utc_now)
     tasks = [
@@ -104,6 +111,7 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
             ("news", looking),
             ("files", files),
             ("lookup", lookups),
+            ("verification", verifying),
         ]
         for what, threads in workers:
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
@@ -118,7 +126,7 @@ def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
     prefix = settings.model_config.get("env_prefix", "")
     try:
         engine = open_engine(
-            settings.database_url, pool_size=settings.database_threads + 3, busy_seconds=settings.busy_seconds
+            settings.database_url, pool_size=settings.database_threads + 4, busy_seconds=settings.busy_seconds
         )
         migrate(engine)
     except (ValueError, MigrationError) as error:

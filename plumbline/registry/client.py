@@ -13,6 +13,7 @@ from google.protobuf import field_mask_pb2
 
 from plumbline.errors import DataLoss
 from plumbline.registry.aliasing import AliasCalls
+from plumbline.registry.auditing import AuditCalls
 from plumbline.registry.errors import CLASSES
 from plumbline.registry.evidence import EvidenceCalls
 from plumbline.registry.lineage import LineageCalls
@@ -29,7 +30,7 @@ CHUNK_BYTES = 512 * 1024
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
-class RegistryClient(AliasCalls, EvidenceCalls, LineageCalls, WatchCalls):
+class RegistryClient(AliasCalls, AuditCalls, EvidenceCalls, LineageCalls, WatchCalls):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
     transfer_timeout: seconds for a file up or down. Every method raises the errors of

@@ -18,6 +18,7 @@ from registry_service.integrity.store import (
     Unreadable,
     Vouched,
 )
+from registry_service.webhooks.domain import Webhook, state_of
 
 BATCH = 200
 _STRAYS = 1_000
@@ -64,12 +65,11 @@ def _batch(
     ends = [max(part) for part in (found, vouched) if len(part) == BATCH]
     end = min(ends) if ends else None
     ids = sorted(i for i in {*found, *vouched} if end is None or i <= end)
-    deleted = store.deleted(source.kind, ids) if ids else frozenset()
     here = [found[i] for i in ids if i in found]
     for record_id in ids:
         item, event = found.get(record_id), vouched.get(record_id)
         if item is None:
-            if event is not None and record_id not in deleted:
+            if event is not None and event.state_digest:
                 yield Finding(
                     FindingKind.RECORD_MISSING,
                     event.resource,
@@ -79,7 +79,7 @@ def _batch(
             name = f"{source.kind} {record_id}" if event is None else event.resource
             yield Finding(FindingKind.RECORD_ALTERED, name, f"it cannot be read: {item.problem}")
         else:
-            known = None if record_id in deleted else event
+            known = event if event is not None and event.state_digest else None
             yield from _compare(source.describe(item), known, before.get(source.kind, 0), summary)
     readable = [item for item in here if not isinstance(item, Unreadable)]
     summary.records += len(here)
@@ -166,6 +166,10 @@ def _dataset(dataset: Dataset) -> Record:
     return Record(dataset.id, f"datasets/{dataset.digest}", states.of_dataset(dataset))
 
 
+def _webhook(webhook: Webhook) -> Record:
+    return Record(webhook.id, webhook.resource, state_of(webhook))
+
+
 SOURCES = (
     Source(Kind.MODEL, lambda store, after, limit: store.models(after=after, limit=limit), _model),
     Source(
@@ -177,6 +181,7 @@ SOURCES = (
     Source(Kind.ALIAS, lambda store, after, limit: store.aliases(after=after, limit=limit), _alias),
     Source(Kind.RUN, lambda store, after, limit: store.runs(after=after, limit=limit), _run),
     Source(Kind.DATASET, lambda store, after, limit: store.datasets(after=after, limit=limit), _dataset),
+    Source(Kind.WEBHOOK, lambda store, after, limit: store.webhooks(after=after, limit=limit), _webhook),
     Source(
         Kind.EVALUATION, lambda store, after, limit: store.evaluations(after=after, limit=limit), _evaluation
     ),

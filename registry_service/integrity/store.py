@@ -12,6 +12,7 @@ from typing import Protocol
 
 from registry_service.domain import Dataset, Evaluation, Model, ModelVersion, TrainingRun
 from registry_service.events import Head, Kind
+from registry_service.webhooks.domain import Webhook
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,12 @@ class StoredEvent:
 
 @dataclass(frozen=True)
 class Vouched:
-    """The last state of a record that an event tells of."""
+    """The last state of a record that an event tells of; the digest "" says that it was deleted."""
 
     id: int
     sequence: int
     resource: str
     state_digest: str
-    model_id: int | None
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,7 @@ class IntegrityStore(Protocol):
         """How many records of these kinds there are."""
 
     def vouched(self, kind: Kind, *, after: int, limit: int) -> Sequence[Vouched]:
-        """By id: the last event with a state of each record."""
-
-    def deleted(self, kind: Kind, ids: Sequence[int]) -> frozenset[int]:
-        """Those whose deletion an event tells of."""
+        """By id: the last event of each record that tells of its state, or of its deletion."""
 
     def models(self, *, after: int, limit: int) -> Sequence[Model | Unreadable]: ...
 
@@ -137,6 +134,8 @@ class IntegrityStore(Protocol):
     def datasets(self, *, after: int, limit: int) -> Sequence[Dataset | Unreadable]: ...
 
     def evaluations(self, *, after: int, limit: int) -> Sequence[StoredEvaluation | Unreadable]: ...
+
+    def webhooks(self, *, after: int, limit: int) -> Sequence[Webhook | Unreadable]: ...
 
     def metrics(self, version_ids: Sequence[int]) -> Mapping[int, Mapping[str, float]]:
         """The last metrics kept for searching, by version."""

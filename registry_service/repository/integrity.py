@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, exc, func, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, exc, func, or_, select, tuple_, type_coerce
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from registry_service.domain import Dataset, Evaluation, Model, ModelVersion, TrainingRun, VersionRef
@@ -28,6 +28,7 @@ from registry_service.repository.datasets import SqlDatasets
 from registry_service.repository.models import SqlModels
 from registry_service.repository.runs import SqlRuns
 from registry_service.repository.versions import SqlVersions
+from registry_service.repository.webhooks import SqlWebhooks
 from registry_service.tables import (
     AliasEventRow,
     AliasRow,
@@ -47,7 +48,9 @@ from registry_service.tables import (
     VersionAnnotationRow,
     VersionMetricRow,
     VersionRow,
+    WebhookRow,
 )
+from registry_service.webhooks.domain import Webhook
 
 T = TypeVar("T")
 
@@ -71,6 +74,7 @@ _TABLES: Mapping[Kind, Any] = {
     Kind.POLICY: PolicyRow,
     Kind.APPROVAL: ApprovalRow,
     Kind.DEPLOYMENT: DeploymentRow,
+    Kind.WEBHOOK: WebhookRow,
 }
 _OF_VERSION = (Kind.EVALUATION, Kind.APPROVAL, Kind.DEPLOYMENT)
 _From, _To = aliased(VersionRow), aliased(VersionRow)
@@ -167,7 +171,7 @@ class SqlIntegrity:
             select(func.max(AuditEventRow.sequence).label("sequence"))
             .where(
                 AuditEventRow.kind == kind.value,
-                AuditEventRow.state_digest != "",
+                or_(AuditEventRow.state_digest != "", AuditEventRow.action == "DeleteWebhook"),
                 AuditEventRow.node_id > after,
             )
             .group_by(AuditEventRow.node_id)
@@ -181,22 +185,11 @@ class SqlIntegrity:
                 AuditEventRow.sequence,
                 AuditEventRow.resource,
                 AuditEventRow.state_digest,
-                AuditEventRow.model_id,
             )
             .join(last, last.c.sequence == AuditEventRow.sequence)
             .order_by(AuditEventRow.node_id)
         )
         return [Vouched(*row) for row in self._session.execute(statement)]
-
-    def deleted(self, kind: Kind, ids: Sequence[int]) -> frozenset[int]:
-        if kind is not Kind.WEBHOOK:
-            return frozenset()
-        statement = select(AuditEventRow.node_id).where(
-            AuditEventRow.kind == kind.value,
-            AuditEventRow.action == "DeleteWebhook",
-            AuditEventRow.node_id.in_(ids),
-        )
-        return frozenset(self._session.scalars(statement))
 
     def models(self, *, after: int, limit: int) -> Sequence[Model | Unreadable]:
         return self._batch(ModelRow.id, _Models(self._session).by_id, after, limit)
@@ -215,6 +208,9 @@ class SqlIntegrity:
 
     def evaluations(self, *, after: int, limit: int) -> Sequence[StoredEvaluation | Unreadable]:
         return self._batch(EvaluationRow.id, self._evaluations, after, limit)
+
+    def webhooks(self, *, after: int, limit: int) -> Sequence[Webhook | Unreadable]:
+        return self._batch(WebhookRow.id, _Webhooks(self._session).by_id, after, limit)
 
     def metrics(self, version_ids: Sequence[int]) -> Mapping[int, Mapping[str, float]]:
         found: defaultdict[int, dict[str, float]] = defaultdict(dict)
@@ -350,6 +346,16 @@ class _Datasets(SqlDatasets):
     def by_id(self, ids: Sequence[int]) -> Mapping[int, Dataset]:
         rows = self._session.scalars(select(DatasetRow).where(DatasetRow.id.in_(ids))).all()
         return {dataset.id: dataset for dataset in self._datasets(rows)}
+
+
+class _Webhooks(SqlWebhooks):
+    def by_id(self, ids: Sequence[int]) -> Mapping[int, Webhook]:
+        statement = (
+            select(WebhookRow, ModelRow.name)
+            .outerjoin(ModelRow, ModelRow.id == WebhookRow.model_id)
+            .where(WebhookRow.id.in_(ids))
+        )
+        return {webhook.id: webhook for webhook in self._find(statement)}
 
 
 _EVENT = (

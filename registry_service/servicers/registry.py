@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from registry_service.calls import Calls
+from registry_service.integrity.verification import Verifications
 from registry_service.news import News
 from registry_service.reading import CachedReads
 from registry_service.servicers.changes import ChangeMethods
 from registry_service.servicers.evidence import EvidenceMethods
 from registry_service.servicers.files import FileMethods
+from registry_service.servicers.integrity import IntegrityMethods
 from registry_service.servicers.lineage import LineageMethods
 from registry_service.servicers.models import AliasMethods, ModelMethods
 from registry_service.servicers.versions import VersionMethods
@@ -25,12 +27,19 @@ class Registry(
     LineageMethods,
     ChangeMethods,
     WebhookMethods,
+    IntegrityMethods,
 ):
     """plumbline.registry.v1.ModelRegistryService, in the parts its resources make."""
 
     def __init__(
-        self, calls: Calls, reads: CachedReads, news: News, transfers: Transfers, sender: Sender
+        self,
+        calls: Calls,
+        reads: CachedReads,
+        news: News,
+        transfers: Transfers,
+        sender: Sender,
+        verifications: Verifications,
     ) -> None:
         """sender: of the test messages to webhooks."""
         self._calls, self._reads, self._news, self._transfers = calls, reads, news, transfers
-        self._sender = sender
+        self._sender, self._verifications = sender, verifications
