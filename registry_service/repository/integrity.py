@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, exc, func, or_, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, Select, exc, func, or_, select, tuple_, type_coerce
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from registry_service.domain import Dataset, Evaluation, Model, ModelVersion, TrainingRun, VersionRef
@@ -91,25 +91,26 @@ class SqlIntegrity:
         return None if row is None else Head(*row)
 
     def events(self, *, after: int, limit: int) -> Sequence[StoredEvent]:
-        columns = [
-            AuditEventRow.sequence,
-            # SQLite has the number itself, which may be of no moment at all.
-            type_coerce(AuditEventRow.time, BigInteger()) if self._sqlite else AuditEventRow.time,
-            *(getattr(AuditEventRow, name) for name in _EVENT),
-        ]
-        statement = select(*columns).where(AuditEventRow.sequence > after).order_by(AuditEventRow.sequence)
+        # SQLite has the number itself, which may be of no moment at all.
+        time = type_coerce(AuditEventRow.time, BigInteger()) if self._sqlite else AuditEventRow.time
+        here = select(AuditEventRow.sequence).where(AuditEventRow.sequence > after)
+        here = here.order_by(AuditEventRow.sequence).limit(limit)
         try:
-            found = list(self._session.execute(statement.limit(limit)))
+            return self._events(time, here)
         except _UNREADABLE:
-            columns[1] = type_coerce(None, BigInteger())
-            found = list(
-                self._session.execute(
-                    select(*columns)
-                    .where(AuditEventRow.sequence > after)
-                    .order_by(AuditEventRow.sequence)
-                    .limit(1)
-                )
-            )
+            found = []
+            for sequence in self._session.scalars(here).all():
+                one = select(AuditEventRow.sequence).where(AuditEventRow.sequence == sequence)
+                try:
+                    found += self._events(time, one)
+                except _UNREADABLE:
+                    found += self._events(type_coerce(None, BigInteger()), one)
+            return found
+
+    def _events(self, time: Any, sequences: Select[int]) -> builtins.list[StoredEvent]:
+        columns = [getattr(AuditEventRow, name) for name in _EVENT]
+        statement = select(AuditEventRow.sequence, time, *columns).order_by(AuditEventRow.sequence)
+        found = self._session.execute(statement.where(AuditEventRow.sequence.in_(sequences)))
         return [StoredEvent(row[0], _micros(row[1]), *row[2:]) for row in found]
 
     def owners(self, kind: Kind, ids: Sequence[int]) -> Mapping[int, int | None]:
