@@ -241,6 +241,7 @@ class BlobRow(Base):
     sha256: Mapped[str] = mapped_column(primary_key=True)
     size_bytes: Mapped[int]
     create_time: Mapped[datetime]
+    mark_time: Mapped[datetime | None] = mapped_column(index=True)
 
 
 class FileRow(Base):

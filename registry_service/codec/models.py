@@ -72,14 +72,6 @@ def create_version(request: pb.CreateVersionRequest) -> commands.CreateVersion:
     )
 
 
-def upload_file(header: pb.UploadFileHeader) -> commands.UploadFile:
-    file = header.file
-    return commands.UploadFile(
-        names.version("header.version", header.version),
-        ModelFile(file.path, file.sha256, file.size_bytes, file.media_type),
-    )
-
-
 def set_alias(request: pb.SetAliasRequest) -> commands.SetAlias:
     condition = request.WhichOneof("condition")
     return commands.SetAlias(
