@@ -9,19 +9,25 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Engine
 
 from plumbline.registry.errors import DatabaseUnavailable
 from plumbline.registry.v1.model_registry_service_pb2 import DESCRIPTOR
 from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
-from registry_service.blobs import LocalBlobs
 from registry_service.changes import Changes
+from registry_service.collecting import Collector
+from registry_service.ports import BlobStore
 from registry_service.repository.database import SqlDatabase, open_engine, patience
 from registry_service.repository.migration import MigrationError, migrate
 from registry_service.servicers.calls import Calls
+from registry_service.servicers.files import upload_handler
 from registry_service.servicers.registry import Registry
 from registry_service.settings import RegistrySettings
+from registry_service.staging import Staging
+from registry_service.stores.local import LocalBlobs
+from registry_service.stores.staging import LocalStaging
 from registry_service.threads import Threads
 from registry_service.transfers import Transfers
 from servicekit.server import Service, StartupError
@@ -36,6 +42,9 @@ _HOUSEKEEPING_SECONDS = 3600.0
 _CLOSE_SECONDS = 2.0
 
 
+_SERVICE = DESCRIPTOR.services_by_name["ModelRegistryService"].full_name
+
+
 def utc_now() -> datetime:
     """The present moment, zone-aware UTC."""
     return datetime.now(UTC)
@@ -45,21 +54,24 @@ def utc_now() -> datetime:
 async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncIterator[Sequence[Service]]:
     """The service on a migrated database and a clean artifact folder. Raises StartupError."""
     blobs = LocalBlobs(settings.artifacts_dir)
-    engine = await asyncio.to_thread(_open, settings, blobs)
+    staging = LocalStaging(settings.artifacts_dir / "incoming")
+    engine = await asyncio.to_thread(_open, settings, blobs, staging)
     database = SqlDatabase(engine, busy_seconds=settings.busy_seconds)
     changes = Changes(database, utc_now)
     transactions = Threads("database", settings.database_threads)
     files = Threads("files", settings.file_threads)
+    calls = Calls(database, changes, transactions, patience(settings.busy_seconds))
     servicer = Registry(
-        Calls(database, changes, transactions, patience(settings.busy_seconds)),
-        Transfers(blobs, files, settings.max_file_bytes),
+        calls,
+        Transfers(blobs, staging, files, settings.max_file_bytes),
+        Collector(calls, blobs, staging, files, utc_now),
     )
     housekeeping = asyncio.create_task(_forget_old_requests(changes, transactions))
     try:
         yield [
             Service(
-                DESCRIPTOR.services_by_name["ModelRegistryService"].full_name,
-                partial(add_ModelRegistryServiceServicer_to_server, servicer),
+                _SERVICE,
+                partial(_add_to, servicer),
                 polled=frozenset({"ResolveAlias"}),
             )
         ]
@@ -75,7 +87,12 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
         engine.dispose()
 
 
-def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
+def _add_to(servicer: Registry, server: Any) -> None:
+    server.add_generic_rpc_handlers([upload_handler(servicer, _SERVICE)])
+    add_ModelRegistryServiceServicer_to_server(servicer, server)
+
+
+def _open(settings: RegistrySettings, blobs: BlobStore, staging: Staging) -> Engine:
     prefix = settings.model_config.get("env_prefix", "")
     try:
         engine = open_engine(
@@ -86,6 +103,7 @@ def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
         raise StartupError(f"{error}. Set {prefix}DATABASE_URL to a database that can be used.") from error
     try:
         blobs.prepare()
+        staging.prepare()
     except OSError as error:
         raise StartupError(
             f"cannot keep artifacts in {settings.artifacts_dir}: {error.strerror}. "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -14,12 +14,11 @@ from registry_service.domain import Act
 from registry_service.ports import BlobStore, Clock, Transaction
 from registry_service.staging import Staging
 from registry_service.threads import Threads
-from collections.abc import Callable
 
 T = TypeVar("T")
 
-# Blobs asked about, or looked at by a sweep, in one transaction.
-_BATCH = 500
+# Blobs asked about, or looked at by a sweep, in one transaction; those that go are all named in its event.
+_BATCH = 200
 
 
 class Database(Protocol):
@@ -82,9 +81,7 @@ class Collector:
         )
 
     async def _marked(self, before: datetime, after: str) -> list[BlobRecord]:
-        return await self._database.read(
-            partial(garbage.marked, before=before, after=after, limit=_BATCH)
-        )
+        return await self._database.read(partial(garbage.marked, before=before, after=after, limit=_BATCH))
 
     async def _stored(self) -> AsyncIterator[list[StoredBlob]]:
         blobs: Iterator[StoredBlob] = self._blobs.stored()

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from registry_service.artifacts import MAX_NAMED, BlobRecord, Garbage, StoredBlob
+from registry_service.audit import record
 from registry_service.domain import Act
+from registry_service.events import Kind, Subject
 from registry_service.ports import Transaction
 
 #: How long the removals of one transaction may take: other changes wait meanwhile.
@@ -23,8 +25,8 @@ def unknown(transaction: Transaction, blobs: Sequence[StoredBlob]) -> list[Store
 
 
 def adopt(transaction: Transaction, act: Act, blobs: Sequence[StoredBlob]) -> None:
-    """Records and marks stored bytes that have no record yet. An upload that is about to refer to some of them
-    takes the mark away."""
+    """Records and marks stored bytes that have no record yet. An upload that is about to refer to some of
+    them takes the mark away."""
     transaction.blobs.add_marked(transaction.blobs.unknown(blobs), act.time)
 
 
@@ -53,16 +55,25 @@ def sweep(
 ) -> tuple[list[BlobRecord], int]:
     """Removes those of the candidates that still are garbage, until SWEEP_SECONDS have passed.
 
-    remove: takes the bytes of a digest out of the store. Returns what was removed, and how many of the candidates
-    were looked at. If the transaction is undone afterwards, records without bytes stay, which the next sweep removes.
+    remove: takes the bytes of a digest out of the store. Returns what was removed, and how many of the
+    candidates were looked at. If the transaction is undone afterwards, records without bytes stay, which the
+    next sweep removes.
     """
     removed: list[BlobRecord] = []
-    end = time.monotonic() + SWEEP_SECONDS
-    for number, blob in enumerate(candidates):
-        if number and time.monotonic() > end:
-            return removed, number
-        if transaction.blobs.lock_marked(before, blob.sha256):
+    seen, end = 0, time.monotonic() + SWEEP_SECONDS
+    for blob in candidates:
+        if seen and time.monotonic() > end:
+            break
+        seen += 1
+        if transaction.blobs.is_marked(before, blob.sha256):
             remove(blob.sha256)
             transaction.blobs.forget(blob.sha256)
             removed.append(blob)
-    return removed, len(candidates)
+    if removed:
+        details = {
+            "blobs": len(removed),
+            "bytes": sum(blob.size_bytes for blob in removed),
+            "sha256": [blob.sha256 for blob in removed],
+        }
+        record(transaction, act, "SweepBlobs", Subject(Kind.REGISTRY, 0, "registry"), details=details)
+    return removed, seen

@@ -22,6 +22,7 @@ from registry_service.domain import (
     CodeRevision,
     Dataset,
     Direction,
+    Environment,
     Evaluation,
     KeyEdge,
     Model,
@@ -33,6 +34,7 @@ from registry_service.domain import (
     TrainingRun,
     VersionRef,
 )
+from registry_service.events import AuditEvent, Head
 from registry_service.names import NodeName
 
 #: The present moment, zone-aware UTC.
@@ -93,6 +95,9 @@ class ModelStore(Protocol):
     ) -> Model:
         """Writes these fields and gives the model its next revision."""
 
+    def rename(self, model: Model, name: str, time: datetime) -> Model:
+        """Gives the model another name. Raises ModelExists."""
+
     def next_number(self, model: Model, time: datetime) -> int:
         """Takes the next version number: 1, 2, 3 … without gaps or repeats, whoever asks at once."""
 
@@ -111,6 +116,10 @@ class VersionStore(Protocol):
         run: TrainingRun | None,
         datasets: Sequence[Dataset],
         act: Act,
+        source: str = "",
+        external_run: str = "",
+        run_link: str = "",
+        copied_from: ModelVersion | None = None,
     ) -> ModelVersion:
         """A DRAFT."""
 
@@ -129,8 +138,13 @@ class VersionStore(Protocol):
     def archive(self, version: ModelVersion, time: datetime) -> ModelVersion:
         """→ ARCHIVED."""
 
-    def add_evaluation(self, version: ModelVersion, dataset: Dataset, evaluation: Evaluation) -> None:
-        """Evidence about a version; the version itself stays as it is."""
+    def annotate(
+        self, version: ModelVersion, *, description: str, tags: Mapping[str, str], stage: str, time: datetime
+    ) -> ModelVersion:
+        """Replaces the notes about a version; the version itself stays as it is."""
+
+    def add_evaluation(self, version: ModelVersion, dataset: Dataset, evaluation: Evaluation) -> int:
+        """Evidence about a version, and its id; the version itself stays as it is."""
 
 
 class AliasStore(Protocol):
@@ -168,6 +182,11 @@ class RunStore(Protocol):
         environment_digest: str,
         datasets: Sequence[Dataset],
         act: Act,
+        environment: Environment | None = None,
+        config: str = "",
+        parent: TrainingRun | None = None,
+        base_versions: Sequence[ModelVersion] = (),
+        lease_expire_time: datetime | None = None,
     ) -> TrainingRun:
         """A RUNNING run."""
 
@@ -191,6 +210,12 @@ class RunStore(Protocol):
     ) -> TrainingRun:
         """Replaces the maps by these; adds the datasets that are new."""
 
+    def renew(self, run: TrainingRun, lease_expire_time: datetime | None) -> TrainingRun:
+        """Another end of the lease."""
+
+    def expired(self, moment: datetime, limit: int) -> Sequence[str]:
+        """Names of RUNNING runs whose lease ended by a moment."""
+
     def finish(self, run: TrainingRun, state: RunState, error: str, time: datetime) -> TrainingRun:
         """RUNNING → FINISHED or FAILED."""
 
@@ -198,9 +223,9 @@ class RunStore(Protocol):
 class DatasetStore(Protocol):
     """Dataset snapshots and the feature definitions they were read through."""
 
-    def add(self, dataset: Dataset, act: Act) -> Dataset:
-        """Records a snapshot, its feature definitions and their links; returns the first record when
-        the digest is known, also when another transaction records it at the same time."""
+    def add(self, dataset: Dataset, act: Act) -> tuple[Dataset, bool]:
+        """Records a snapshot, its feature definitions and their links, and True; or returns the first record
+        and False when the digest is known, also when another transaction records it at the same time."""
 
     def get(self, digest: str) -> Dataset:
         """Raises DatasetNotFound."""
@@ -226,12 +251,10 @@ class LineageStore(Protocol):
 
 
 class BlobRecords(Protocol):
-    """Which bytes the database knows of. Whoever relies on bytes being stored, and whoever removes them, locks
-    their record first: so each of the two sees what the other did."""
+    """Which bytes the database knows of."""
 
     def claim(self, file: ModelFile, time: datetime) -> None:
-        """Records the file's bytes unless they are, takes their mark away and locks the record until this
-        transaction ends."""
+        """Records the file's bytes unless they are, and takes their mark away."""
 
     def unknown(self, blobs: Sequence[StoredBlob]) -> list[StoredBlob]:
         """Those without a record. At most 1,000 are asked about."""
@@ -248,11 +271,30 @@ class BlobRecords(Protocol):
     def marked(self, before: datetime, *, after: str = "", limit: int) -> list[BlobRecord]:
         """Blobs marked before a moment that no version refers to, by digest, those behind `after`."""
 
-    def lock_marked(self, before: datetime, sha256: str) -> bool:
-        """Whether a blob still is as `marked` says; if so, it is locked until this transaction ends."""
+    def is_marked(self, before: datetime, sha256: str) -> bool:
+        """Whether a blob is as `marked` says."""
 
     def forget(self, sha256: str) -> None:
-        """Removes the record of a blob that `lock_marked` locked."""
+        """Removes the record of a blob."""
+
+
+class AuditStore(Protocol):
+    """The chain of events. Transactions that write events take turns, so that their order is one."""
+
+    def head(self) -> Head:
+        """The end of the chain, with what this transaction added. In a writing transaction, nobody else adds
+        to it until this one ends."""
+
+    def append(self, event: AuditEvent) -> None:
+        """Adds the next event: that of sequence head + 1."""
+
+    def events(
+        self, *, after: int, limit: int, kinds: Sequence[str] = (), model: str = ""
+    ) -> Sequence[AuditEvent]:
+        """In order, those with a sequence above `after`; of some kinds, of one model, where given."""
+
+    def changed_models(self, after: int) -> frozenset[int | None]:
+        """The ids of the models that events above `after` are about; None stands for events of no model."""
 
 
 class Transaction(Protocol):
@@ -274,6 +316,8 @@ class Transaction(Protocol):
     def datasets(self) -> DatasetStore: ...
     @property
     def lineage(self) -> LineageStore: ...
+    @property
+    def audit(self) -> AuditStore: ...
 
 
 class Database(Protocol):
@@ -320,7 +364,7 @@ class BlobStore(Protocol):
         are none. Raises OSError when they cannot be read."""
 
     def remove(self, sha256: str) -> None:
-        """Durably; nothing to remove is no error. Only for a blob that is locked, see `BlobRecords`."""
+        """Durably; nothing to remove is no error. Only inside a transaction that writes, see uploads.py."""
 
     def stored(self) -> Iterator[StoredBlob]:
         """All that is there, by digest, in bounded memory. What is published or removed meanwhile may be

@@ -1,4 +1,5 @@
-"""What transfers need of the place where uploads lie until they are whole. The docstrings are the contract."""
+"""What transfers need of the place where uploads lie until they are whole. The docstrings are the
+contract."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from registry_service.artifacts import Upload
 
 
 class Staged(Protocol):
-    """What one call has of an upload. `close` and `discard` may be called at any time, from any thread; one of
-    them must be."""
+    """What one call has of an upload. `close` and `discard` may be called at any time, from any thread; one
+    of them must be."""
 
     path: Path
 

@@ -1,8 +1,8 @@
 """Files on their way in and out: bytes move on file threads, in bounded memory.
 
-A thread is asked for several chunks at once, and the next ones are fetched from (or sent to) the network while it works,
-so neither waits for the other; what lies between the two is bounded, so a slow caller or a slow disk slows down the
-other side.
+A thread is asked for several chunks at once, and the next ones are fetched from (or sent to) the network
+while it works, so neither waits for the other; what lies between the two is bounded, so a slow caller or a
+slow disk slows down the other side.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class Transfers:
     ) -> ModelFile:
         """Takes the announced bytes from `offset` on, makes them a blob, and has it registered.
 
-        What came stays for a later call when this one ends early. register: refers to the blob; asked again when it
-        raises BytesGone. Raises FileTooLarge (before the first chunk), UploadOffsetMismatch, UploadSizeMismatch,
-        UploadDigestMismatch, StorageFull, StorageUnavailable, and what `register` raises.
+        What came stays for a later call when this one ends early. register: refers to the blob; asked again
+        when it raises BytesGone. Raises FileTooLarge (before the first chunk), UploadOffsetMismatch,
+        UploadSizeMismatch, UploadDigestMismatch, StorageFull, StorageUnavailable, and what `register` raises.
         """
         file = upload.file
         if file.size_bytes > self._max_file_bytes:

@@ -15,25 +15,15 @@ from registry_service.tables import BlobRow, FileRow
 
 
 class SqlBlobs:
-    """`ports.BlobRecords`. Locks are row locks on PostgreSQL; on SQLite a transaction that writes is alone."""
+    """`ports.BlobRecords`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     def claim(self, file: ModelFile, time: datetime) -> None:
         row = {"sha256": file.sha256, "size_bytes": file.size_bytes, "create_time": time}
-        locked = select(BlobRow.sha256).where(BlobRow.sha256 == file.sha256).with_for_update()
-        while True:
-            insert_or_ignore(self._session, BlobRow, [row])
-            # A record that was there may have been removed by the transaction that was waited for here.
-            if self._session.scalar(locked) is not None:
-                break
-        self._session.execute(
-            update(BlobRow)
-            .where(BlobRow.sha256 == file.sha256, BlobRow.mark_time.is_not(None))
-            .values(mark_time=None)
-            .execution_options(synchronize_session=False)
-        )
+        insert_or_ignore(self._session, BlobRow, [row])
+        self._set_mark(None, BlobRow.sha256 == file.sha256, BlobRow.mark_time.is_not(None))
 
     def unknown(self, blobs: Sequence[StoredBlob]) -> list[StoredBlob]:
         statement = select(BlobRow.sha256).where(BlobRow.sha256.in_([blob.sha256 for blob in blobs]))
@@ -53,16 +43,8 @@ class SqlBlobs:
         insert_or_ignore(self._session, BlobRow, rows)
 
     def mark(self, time: datetime) -> None:
-        for condition, value in (
-            ((BlobRow.mark_time.is_(None), ~_referenced()), time),
-            ((BlobRow.mark_time.is_not(None), _referenced()), None),
-        ):
-            self._session.execute(
-                update(BlobRow)
-                .where(*condition)
-                .values(mark_time=value)
-                .execution_options(synchronize_session=False)
-            )
+        self._set_mark(time, BlobRow.mark_time.is_(None), ~_referenced())
+        self._set_mark(None, BlobRow.mark_time.is_not(None), _referenced())
 
     def unreferenced(self, limit: int) -> Garbage:
         count, size = self._session.execute(
@@ -82,15 +64,19 @@ class SqlBlobs:
         )
         return [BlobRecord(sha256, size) for sha256, size in self._session.execute(statement)]
 
-    def lock_marked(self, before: datetime, sha256: str) -> bool:
-        marked = (BlobRow.sha256 == sha256, BlobRow.mark_time <= before)
-        if self._session.scalar(select(BlobRow.sha256).where(*marked).with_for_update()) is None:
-            return False
-        # A statement of its own: it sees what was committed while the lock was waited for.
-        return not self._session.scalar(select(exists().where(FileRow.sha256 == sha256)))
+    def is_marked(self, before: datetime, sha256: str) -> bool:
+        found = select(BlobRow.sha256).where(
+            BlobRow.sha256 == sha256, BlobRow.mark_time <= before, ~_referenced()
+        )
+        return self._session.scalar(found) is not None
 
     def forget(self, sha256: str) -> None:
         self._session.execute(delete(BlobRow).where(BlobRow.sha256 == sha256))
+
+    def _set_mark(self, time: datetime | None, *which: ColumnElement[bool]) -> None:
+        self._session.execute(
+            update(BlobRow).where(*which).values(mark_time=time).execution_options(synchronize_session=False)
+        )
 
 
 def _referenced() -> ColumnElement[bool]:

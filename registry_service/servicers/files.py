@@ -58,7 +58,7 @@ class FileMethods(ModelRegistryServiceServicer):
         received = command.file.size_bytes if present else await self._transfers.received(upload)
         return codec.to_status(UploadStatus(received, complete=present is not None))
 
-    async def DownloadFile(  # type: ignore[override]  # chunks are encoded by `codec.download_chunk`
+    async def DownloadFile(  # chunks are encoded by `codec.download_chunk`
         self, request: pb.DownloadFileRequest, context: Any
     ) -> AsyncIterator[pb.DownloadFileResponse | bytes]:
         ref = names.version("version", request.version)

@@ -1,1 +1,2 @@
-"""Where artifact bytes are kept: the adapters behind `ports.BlobStore`, and the folder of uploads under way."""
+"""Where artifact bytes are kept: the adapters behind `ports.BlobStore`, and the folder of uploads under
+way."""

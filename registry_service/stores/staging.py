@@ -2,9 +2,10 @@
 
 incoming/{key}.{attempt}.part   what one call has sent of one upload
 
-The key is a hash of the version, the path and the digest; no name from outside is ever part of a path. Each call
-that begins an upload anew has a file of its own, so that callers who upload the same thing at once cannot harm each
-other. The file is locked (flock) while its call runs; one that nobody has locked can be gone on with, by any process.
+The key is a hash of the version, the path and the digest; no name from outside is ever part of a path. Each
+call that begins an upload anew has a file of its own, so that callers who upload the same thing at once
+cannot harm each other. The file is locked (flock) while its call runs; one that nobody has locked can be gone
+on with, by any process.
 """
 
 from __future__ import annotations
