@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 import uuid
@@ -14,16 +13,12 @@ from typing import Any
 from google.protobuf import field_mask_pb2
 
 from plumbline.calls import Client
-from plumbline.errors import DataLoss
 from plumbline.registry.errors import CLASSES
+from plumbline.registry.files import Files, check_digest, describe
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
 from plumbline.times import timestamp
-from plumbline.wire import translated
-
-#: Half of the longest chunk of a file that servers take.
-CHUNK_BYTES = 512 * 1024
 
 
 class RegistryClient(Client):
@@ -42,7 +37,7 @@ class RegistryClient(Client):
     def __init__(self, target: str, *, transfer_timeout: float = 600.0, **common: Any) -> None:
         super().__init__(target, **common)
         self._stub = ModelRegistryServiceStub(self._channel)
-        self._transfer_timeout = transfer_timeout
+        self._files = Files(self._channel, target, self._metadata, (self._timeout, transfer_timeout))
 
     # Models
 
@@ -122,24 +117,17 @@ class RegistryClient(Client):
     def upload_file(
         self, version: str, source: Path, *, path: str = "", media_type: str = "application/octet-stream"
     ) -> res.ModelFile:
-        """Uploads a local file to a DRAFT as `path` (default: its own name), in bounded memory."""
-        sha256, size = hashlib.sha256(), 0
-        with source.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                sha256.update(chunk)
-                size += len(chunk)
-        version = version_name(version)
-        meta = res.ModelFile(
-            path=path or source.name, sha256=sha256.hexdigest(), size_bytes=size, media_type=media_type
-        )
+        """Uploads a local file to a DRAFT as `path` (default: its own name), in bounded memory.
 
-        def parts() -> Iterator[pb.UploadFileRequest]:
-            yield pb.UploadFileRequest(header=pb.UploadFileHeader(version=version, file=meta))
-            with source.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    yield pb.UploadFileRequest(chunk=chunk)
+        After a break it goes on where it was, some times by itself, and so does the next call for the same
+        file.
+        """
+        meta = describe(source, path, media_type)
+        return self._files.upload(version_name(version), source, meta)
 
-        return self._call(self._stub.UploadFile, parts(), timeout=self._transfer_timeout)
+    def get_upload(self, version: str, file: res.ModelFile) -> pb.UploadStatus:
+        """How much of a broken upload is there. file: path, sha256 and size_bytes."""
+        return self._files.get_upload(version_name(version), file)
 
     def finalize_version(
         self, name: str, *, etag: str = "", request_id: str | None = None
@@ -177,33 +165,14 @@ class RegistryClient(Client):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
-            with os.fdopen(handle, "wb") as file, translated(CLASSES, self.target):
-                meta, digest = self._receive(version, path, file)
-                file.flush()
+            with os.fdopen(handle, "wb", buffering=0) as file:
+                meta, digest = self._files.download(version_name(version), path, file)
+                check_digest(version, meta, digest)
                 os.fsync(file.fileno())
-            if digest != meta.sha256:
-                raise DataLoss(
-                    f"{version} {path}: the bytes received have sha256 {digest}, recorded is {meta.sha256}",
-                    metadata={"path": path, "expected": meta.sha256, "actual": digest},
-                )
             os.replace(scratch, target)
         finally:
             Path(scratch).unlink(missing_ok=True)
         return meta
-
-    def _receive(self, version: str, path: str, file: Any) -> tuple[res.ModelFile, str]:
-        meta, sha256 = res.ModelFile(), hashlib.sha256()
-        for part in self._stub.DownloadFile(
-            pb.DownloadFileRequest(version=version_name(version), path=path),
-            timeout=self._transfer_timeout,
-            metadata=self._metadata,
-        ):
-            if part.WhichOneof("part") == "header":
-                meta = part.header
-            else:
-                sha256.update(part.chunk)
-                file.write(part.chunk)
-        return meta, sha256.hexdigest()
 
     # Aliases
 

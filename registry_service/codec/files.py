@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from google.protobuf.message import DecodeError
-
 from plumbline.errors import FieldViolation
+from plumbline.registry.chunks import chunk_of
 from plumbline.registry.errors import InvalidField
 from plumbline.registry.v1 import changes_pb2
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
@@ -14,44 +13,19 @@ from registry_service import commands, names
 from registry_service.artifacts import MARKED_FOR, Garbage, UploadStatus
 from registry_service.domain import ModelFile
 
-#: The longest chunk of an upload.
-MAX_CHUNK_BYTES = 1024 * 1024
-
-#: A message that is a chunk and nothing else begins with this: field 2, bytes.
-CHUNK_TAG = b"\x12"
-
 _MAX_SECONDS = 10 * 366 * 24 * 3600
 
 
 def upload_part(data: bytes) -> pb.UploadFileHeader | memoryview | None:
-    """What a message of an upload holds, None for neither; a chunk as a view of the message, not copied.
-
-    A parser would copy each chunk twice, which takes as long as its digest. Raises DecodeError.
-    """
-    if data[:1] == CHUNK_TAG:
-        length, start = _varint(data, 1)
-        if start + length == len(data):
-            return memoryview(data)[start:]
+    """What a message of an upload holds, None for neither. Raises DecodeError."""
+    chunk = chunk_of(data)
+    if chunk is not None:
+        return chunk
     message = pb.UploadFileRequest.FromString(data)
     part = message.WhichOneof("part")
     if part == "header":
         return message.header
     return memoryview(message.chunk) if part == "chunk" else None
-
-
-def download_chunk(chunk: bytes) -> bytes:
-    """A DownloadFileResponse with this chunk, as it goes over the wire; copied once."""
-    return b"".join((CHUNK_TAG, to_varint(len(chunk)), chunk))
-
-
-def to_varint(number: int) -> bytes:
-    """A number ≥ 0 as protobuf writes lengths."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
 
 
 def upload_file(header: pb.UploadFileHeader) -> commands.UploadFile:
@@ -93,17 +67,6 @@ def to_garbage(found: Garbage) -> changes_pb2.CollectGarbageResponse:
     return changes_pb2.CollectGarbageResponse(
         blobs=found.blobs, bytes=found.size_bytes, uploads=found.uploads, sha256=found.sha256
     )
-
-
-def _varint(data: bytes, start: int) -> tuple[int, int]:
-    """A number and where it ends."""
-    number, shift = 0, 0
-    for place in range(start, min(start + 10, len(data))):
-        number |= (data[place] & 0x7F) << shift
-        if data[place] < 0x80:
-            return number, place + 1
-        shift += 7
-    raise DecodeError("a length does not end")
 
 
 def _invalid(field: str, problem: str) -> InvalidField:

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from plumbline.errors import FieldViolation
+from plumbline.registry.chunks import MAX_CHUNK_BYTES, chunk_message
 from plumbline.registry.errors import InvalidField
 from plumbline.registry.v1 import changes_pb2
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
@@ -58,14 +59,14 @@ class FileMethods(ModelRegistryServiceServicer):
         received = command.file.size_bytes if present else await self._transfers.received(upload)
         return codec.to_status(UploadStatus(received, complete=present is not None))
 
-    async def DownloadFile(  # chunks are encoded by `codec.download_chunk`
+    async def DownloadFile(  # type: ignore[override]  # chunks are messages already
         self, request: pb.DownloadFileRequest, context: Any
     ) -> AsyncIterator[pb.DownloadFileResponse | bytes]:
         ref = names.version("version", request.version)
         file = await self._calls.read(lambda tx: versions.find_file(tx, ref, request.path))
         yield pb.DownloadFileResponse(header=to_file(file))
         async for chunk in self._transfers.send(file):
-            yield codec.download_chunk(chunk)
+            yield chunk_message(chunk)
 
     async def CollectGarbage(
         self, request: changes_pb2.CollectGarbageRequest, context: Any
@@ -82,7 +83,7 @@ def upload_handler(servicer: FileMethods, service: str) -> grpc.GenericRpcHandle
     """UploadFile with messages that are not copied when they are decoded. To be added before the generated
     handlers: the first one that knows a method has it."""
     method = grpc.stream_unary_rpc_method_handler(
-        servicer.UploadFile,  # type: ignore[arg-type]
+        servicer.UploadFile,
         request_deserializer=codec.upload_part,
         response_serializer=res.ModelFile.SerializeToString,
     )
@@ -93,8 +94,8 @@ async def _chunks(parts: AsyncIterator[Part]) -> AsyncIterator[memoryview]:
     async for part in parts:
         if not isinstance(part, memoryview):
             raise _invalid("chunk", "every message of an upload after its header must be a chunk")
-        if len(part) > codec.MAX_CHUNK_BYTES:
-            raise _invalid("chunk", f"a chunk has {len(part)} bytes; at most {codec.MAX_CHUNK_BYTES}")
+        if len(part) > MAX_CHUNK_BYTES:
+            raise _invalid("chunk", f"a chunk has {len(part)} bytes; at most {MAX_CHUNK_BYTES}")
         yield part
 
 

@@ -6,11 +6,12 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 
+from plumbline.channel import CLIENT_MIN_MESSAGE_BYTES
 from plumbline.registry.errors import BlobCorrupt
 from registry_service.domain import ModelFile
 
-#: Bytes per chunk of a read: a message of the contract holds at most 1 MiB.
-CHUNK_BYTES = 1024 * 1024
+#: Bytes per chunk of a read: whole pages, in a message below the least limit that a client can have.
+CHUNK_BYTES = CLIENT_MIN_MESSAGE_BYTES - 4096
 
 
 class Verified:
