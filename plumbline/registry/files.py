@@ -7,9 +7,9 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Self
 
 import grpc
 from google.protobuf.message import Message
@@ -35,9 +35,6 @@ _QUEUED = 8
 
 # Bytes after which the system is asked to begin writing to the disk.
 _FLUSH_BYTES = 16 * MAX_CHUNK_BYTES
-
-T = TypeVar("T")
-Call = Callable[..., Any]
 
 
 class Files:
@@ -168,7 +165,7 @@ class _Sink:
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="registry-download", daemon=True)
 
-    def __enter__(self) -> _Sink:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
