@@ -16,12 +16,15 @@ from sqlalchemy import Engine
 from plumbline.registry.errors import DatabaseUnavailable
 from plumbline.registry.v1.model_registry_service_pb2 import DESCRIPTOR
 from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
+from registry_service.calls import Calls
 from registry_service.changes import Changes
 from registry_service.collecting import Collector
+from registry_service.news import News
 from registry_service.ports import BlobStore
+from registry_service.reading import CachedReads
 from registry_service.repository.database import SqlDatabase, open_engine, patience
+from registry_service.repository.freshness import open_freshness
 from registry_service.repository.migration import MigrationError, migrate
-from registry_service.servicers.calls import Calls
 from registry_service.servicers.files import upload_handler
 from registry_service.servicers.registry import Registry
 from registry_service.settings import RegistrySettings
@@ -56,13 +59,22 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
     blobs = LocalBlobs(settings.artifacts_dir)
     staging = LocalStaging(settings.artifacts_dir / "incoming")
     engine = await asyncio.to_thread(_open, settings, blobs, staging)
-    database = SqlDatabase(engine, busy_seconds=settings.busy_seconds)
+    freshness, looking = open_freshness(engine), Threads("news", 1)
+    news = News(freshness, looking, patience(settings.busy_seconds))
+    loop = asyncio.get_running_loop()
+
+    def committed(_sequence: int) -> None:
+        loop.call_soon_threadsafe(news.wake)
+
+    database = SqlDatabase(engine, busy_seconds=settings.busy_seconds, on_commit=committed)
     changes = Changes(database, utc_now)
     transactions = Threads("database", settings.database_threads)
     files = Threads("files", settings.file_threads)
     calls = Calls(database, changes, transactions, patience(settings.busy_seconds))
     servicer = Registry(
         calls,
+        CachedReads(calls, news),
+        news,
         Transfers(blobs, staging, files, settings.max_file_bytes),
         Collector(calls, blobs, staging, files, utc_now),
     )
@@ -73,17 +85,20 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
                 _SERVICE,
                 partial(_add_to, servicer),
                 polled=frozenset({"ResolveAlias"}),
+                hot=frozenset({"GetModel", "GetVersion", "ResolveAlias"}),
+                drain=news.end,
             )
         ]
     finally:
         housekeeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await housekeeping
-        for what, threads in (("database", transactions), ("files", files)):
+        for what, threads in (("database", transactions), ("news", looking), ("files", files)):
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
             if hanging:
                 # As after a kill: what was not committed is undone, unfinished files go at the next start.
                 _log.warning("%d calls still wait for the %s; stopping without them", hanging, what)
+        freshness.close()
         engine.dispose()
 
 

@@ -22,7 +22,7 @@ _BATCH = 200
 
 
 class Database(Protocol):
-    """What of `servicers.calls.Calls` is needed here."""
+    """What of `calls.Calls` is needed here."""
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """What `work` finds in one unchanging state."""

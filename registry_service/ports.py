@@ -293,8 +293,31 @@ class AuditStore(Protocol):
     ) -> Sequence[AuditEvent]:
         """In order, those with a sequence above `after`; of some kinds, of one model, where given."""
 
-    def changed_models(self, after: int) -> frozenset[int | None]:
-        """The ids of the models that events above `after` are about; None stands for events of no model."""
+    def hash_at(self, sequence: int) -> str | None:
+        """The hash of an event; None when there is none of that sequence."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Events up to `sequence` were about these models, by id; None: about too many to tell."""
+
+    sequence: int
+    models: frozenset[int] | None
+
+
+class Freshness(Protocol):
+    """Tells cheaply what was committed since, by whatever process. One caller at a time."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether looking takes so long that it belongs on a thread."""
+
+    def look(self, known: int) -> Changed | None:
+        """What the events above `known` are about, of all that were committed before the call; None when the
+        database gives no answer."""
+
+    def close(self) -> None:
+        """Lets go of the database."""
 
 
 class Transaction(Protocol):

@@ -45,8 +45,8 @@ def check(transaction: Transaction, command: UploadFile) -> tuple[Upload, ModelF
     present = versions.check_addable(version, command.file)
     if present is not None and present.size_bytes != command.file.size_bytes:
         raise UploadSizeMismatch(
-            f"{command.file.path!r}: announced are {command.file.size_bytes} bytes, but the version has a file of "
-            f"this digest that has {present.size_bytes}",
+            f"{command.file.path!r}: announced are {command.file.size_bytes} bytes, but the file of this "
+            f"digest that the version has is {present.size_bytes} bytes long",
             metadata={
                 "path": command.file.path,
                 "expected": str(command.file.size_bytes),

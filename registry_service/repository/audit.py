@@ -82,9 +82,8 @@ class SqlAudit:
             statement = statement.where(ModelRow.name == model)
         return [to_event(row, name) for row, name in self._session.execute(statement)]
 
-    def changed_models(self, after: int) -> frozenset[int | None]:
-        found = select(AuditEventRow.model_id).where(AuditEventRow.sequence > after).distinct()
-        return frozenset(self._session.scalars(found))
+    def hash_at(self, sequence: int) -> str | None:
+        return self._session.scalar(select(AuditEventRow.hash).where(AuditEventRow.sequence == sequence))
 
 
 def to_event(row: AuditEventRow, model: str | None) -> AuditEvent:

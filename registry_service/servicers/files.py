@@ -17,10 +17,10 @@ from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
 from registry_service import names, uploads, versions
 from registry_service.artifacts import UploadStatus
+from registry_service.calls import Calls
 from registry_service.codec import files as codec
 from registry_service.codec.models import to_file
 from registry_service.collecting import Collector
-from registry_service.servicers.calls import Calls
 from registry_service.transfers import Transfers
 
 #: What a message of an upload is decoded to, see `codec.files.upload_part`.

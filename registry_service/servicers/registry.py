@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from registry_service.calls import Calls
 from registry_service.collecting import Collector
-from registry_service.servicers.calls import Calls
+from registry_service.news import News
+from registry_service.reading import CachedReads
+from registry_service.servicers.changes import ChangeMethods
 from registry_service.servicers.evidence import EvidenceMethods
 from registry_service.servicers.files import FileMethods
 from registry_service.servicers.models import AliasMethods, ModelMethods
@@ -11,8 +14,18 @@ from registry_service.servicers.versions import VersionMethods
 from registry_service.transfers import Transfers
 
 
-class Registry(ModelMethods, VersionMethods, FileMethods, AliasMethods, EvidenceMethods):
+class Registry(
+    ModelMethods,
+    VersionMethods,
+    FileMethods,
+    AliasMethods,
+    EvidenceMethods,
+    ChangeMethods,
+):
     """plumbline.registry.v1.ModelRegistryService, in the parts its resources make."""
 
-    def __init__(self, calls: Calls, transfers: Transfers, collector: Collector) -> None:
-        self._calls, self._transfers, self._collector = calls, transfers, collector
+    def __init__(
+        self, calls: Calls, reads: CachedReads, news: News, transfers: Transfers, collector: Collector
+    ) -> None:
+        self._calls, self._reads, self._news = calls, reads, news
+        self._transfers, self._collector = transfers, collector
