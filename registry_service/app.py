@@ -29,7 +29,7 @@ from registry_service.servicers.files import upload_handler
 from registry_service.servicers.registry import Registry
 from registry_service.settings import RegistrySettings
 from registry_service.staging import Staging
-from registry_service.stores.local import LocalBlobs
+from registry_service.stores.opening import open_blobs
 from registry_service.stores.staging import LocalStaging
 from registry_service.threads import Threads
 from registry_service.transfers import Transfers
@@ -56,7 +56,7 @@ def utc_now() -> datetime:
 @asynccontextmanager
 async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncIterator[Sequence[Service]]:
     """The service on a migrated database and a clean artifact folder. Raises StartupError."""
-    blobs = LocalBlobs(settings.artifacts_dir)
+    blobs = open_blobs(settings)
     staging = LocalStaging(settings.artifacts_dir / "incoming")
     engine = await asyncio.to_thread(_open, settings, blobs, staging)
     freshness, looking = open_freshness(engine), Threads("news", 1)
@@ -120,10 +120,13 @@ def _open(settings: RegistrySettings, blobs: BlobStore, staging: Staging) -> Eng
         blobs.prepare()
         staging.prepare()
     except OSError as error:
-        raise StartupError(
-            f"cannot keep artifacts in {settings.artifacts_dir}: {error.strerror}. "
-            f"Set {prefix}ARTIFACTS_DIR to a folder that can be written."
-        ) from error
+        place = settings.artifacts_url or settings.artifacts_dir
+        advice = f"{prefix}ARTIFACTS_DIR to a folder that can be written"
+        if settings.artifacts_url:
+            advice = (
+                f"{prefix}ARTIFACTS_URL to a bucket that the AWS_… variables give access to, and {advice}"
+            )
+        raise StartupError(f"cannot keep artifacts in {place}: {error.strerror}. Set {advice}.") from error
     return engine
 
 
