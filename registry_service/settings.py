@@ -40,7 +40,7 @@ class RegistrySettings(ServerSettings):
     artifacts_url: str = Field(
         "",
         pattern=r"^(s3://[^/\s]+(/[^\s]*)?)?$",
-        description="s3://bucket/prefix keeps the artifact bytes there, uploads under way stay in the folder; "
+        description="s3://bucket/prefix keeps the artifact bytes there, uploads under way in the folder; "
         "endpoint, region and credentials come from the usual AWS_… variables. Unset: all in the folder.",
     )
     max_file_bytes: int = Field(
