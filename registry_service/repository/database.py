@@ -18,6 +18,7 @@ from plumbline.registry.errors import DatabaseUnavailable
 from registry_service.ports import Transaction
 from registry_service.repository.aliases import SqlAliases
 from registry_service.repository.audit import SqlAudit
+from registry_service.repository.blobs import SqlBlobs
 from registry_service.repository.datasets import SqlDatasets
 from registry_service.repository.impact import SqlImpact
 from registry_service.repository.lineage import SqlLineage
@@ -136,6 +137,7 @@ class SqlTransaction:
     impact: SqlImpact
     audit: SqlAudit
     webhooks: SqlWebhooks
+    blobs: SqlBlobs
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -150,6 +152,7 @@ class SqlTransaction:
             impact=SqlImpact(session),
             audit=SqlAudit(session),
             webhooks=SqlWebhooks(session),
+            blobs=SqlBlobs(session),
         )
 
 
