@@ -26,13 +26,16 @@ from registry_service.repository.database import SqlDatabase, open_engine, patie
 from registry_service.repository.freshness import open_freshness
 from registry_service.repository.migration import MigrationError, migrate
 from registry_service.servicers.files import upload_handler
-from registry_service.servicers.registry import Registry
+from registry_service.servicers.registry import Registry, Tools
 from registry_service.settings import RegistrySettings
 from registry_service.staging import Staging
 from registry_service.stores.opening import open_blobs
 from registry_service.stores.staging import LocalStaging
 from registry_service.threads import Threads
 from registry_service.transfers import Transfers
+from registry_service.webhooks.dispatcher import Dispatcher, forget_old_deliveries
+from registry_service.webhooks.receivers import ReceiverRules
+from registry_service.webhooks.sender import Sender, system_resolver
 from registry_service.writer import Writer
 from servicekit.server import Service, StartupError
 from servicekit.telemetry import Telemetry
@@ -40,6 +43,9 @@ from servicekit.telemetry import Telemetry
 _log = logging.getLogger("plumbline.registry")
 
 _HOUSEKEEPING_SECONDS = 3600.0
+
+# Names of hosts looked up at once.
+_LOOKUPS = 4
 
 # What calls left running may take once the server has drained: those still there by then were given up by
 # their callers.
@@ -72,14 +78,27 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
     transactions, writer = Threads("database", settings.database_threads), Writer(database)
     files = Threads("files", settings.file_threads)
     calls = Calls(database, changes, transactions, writer, patience(settings.busy_seconds))
-    servicer = Registry(
-        calls,
-        CachedReads(calls, news),
-        news,
-        Transfers(blobs, staging, files, settings.max_file_bytes),
-        Collector(calls, blobs, staging, files, utc_now),
+    lookups = Threads("lookups", _LOOKUPS)
+    sender = Sender(
+        system_resolver(lookups),
+        ReceiverRules(settings.webhook_allow_http, settings.webhook_allowed_networks),
+        timeout=settings.webhook_timeout_seconds,
     )
-    housekeeping = asyncio.create_task(_forget_old_requests(changes, writer))
+    servicer = Registry(
+        Tools(
+            calls=calls,
+            reads=CachedReads(calls, news),
+            news=news,
+            transfers=Transfers(blobs, staging, files, settings.max_file_bytes),
+            collector=Collector(calls, blobs, staging, files, utc_now),
+            sender=sender,
+        )
+    )
+    dispatcher = Dispatcher(calls, news, sender, utc_now)
+    tasks = [
+        asyncio.create_task(_forget_old_requests(changes, writer)),
+        asyncio.create_task(dispatcher.run()),
+    ]
     try:
         yield [
             Service(
@@ -91,14 +110,17 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
             )
         ]
     finally:
-        housekeeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await housekeeping
+        await dispatcher.stop()
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         workers: list[tuple[str, Threads | Writer]] = [
             ("database", writer),
             ("database", transactions),
             ("news", looking),
             ("files", files),
+            ("lookup", lookups),
         ]
         for what, threads in workers:
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
@@ -142,6 +164,8 @@ async def _forget_old_requests(changes: Changes, writer: Writer) -> None:
         try:
             count = await writer.run(changes.forget_old_requests)
             _log.debug("forgot %d old request ids", count)
+            count = await writer.run(lambda tx: forget_old_deliveries(tx, utc_now()))
+            _log.debug("forgot %d old deliveries", count)
         except DatabaseUnavailable:
-            _log.warning("old request ids could not be removed; trying again in an hour")
+            _log.warning("old request ids and deliveries could not be removed; trying again in an hour")
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)

@@ -24,6 +24,7 @@ from registry_service.domain import (
     Direction,
     Environment,
     Evaluation,
+    FeatureDefinition,
     KeyEdge,
     Model,
     ModelFile,
@@ -36,6 +37,8 @@ from registry_service.domain import (
 )
 from registry_service.events import AuditEvent, Head
 from registry_service.names import NodeName
+from registry_service.ports_impact import ImpactStore
+from registry_service.webhooks.ports import WebhookStore
 
 #: The present moment, zone-aware UTC.
 Clock = Callable[[], datetime]
@@ -175,7 +178,10 @@ class AliasStore(Protocol):
         restored_revision: int | None = None,
     ) -> AliasEvent:
         """Points the alias at a version, or at none, and writes the move to the history in the same
-        transaction. restored_revision: of a rollback, the move whose holder it puts back. The moves of one alias have growing revisions and never falling times."""
+        transaction. The moves of one alias have growing revisions and never falling times.
+
+        restored_revision: of a rollback, the move whose holder it puts back.
+        """
 
     def history(self, model: Model, alias: str | None, *, before: int | None, limit: int) -> list[AliasEvent]:
         """Newest first, those with a sequence below `before`; of one alias or of all."""
@@ -241,6 +247,9 @@ class DatasetStore(Protocol):
     def add(self, dataset: Dataset, act: Act) -> tuple[Dataset, bool]:
         """Records a snapshot, its feature definitions and their links, and True; or returns the first record
         and False when the digest is known, also when another transaction records it at the same time."""
+
+    def unknown_definitions(self, definitions: Sequence[FeatureDefinition]) -> list[FeatureDefinition]:
+        """Those whose text is not kept yet, one for each digest."""
 
     def get(self, digest: str) -> Dataset:
         """Raises DatasetNotFound."""
@@ -355,7 +364,11 @@ class Transaction(Protocol):
     @property
     def lineage(self) -> LineageStore: ...
     @property
+    def impact(self) -> ImpactStore: ...
+    @property
     def audit(self) -> AuditStore: ...
+    @property
+    def webhooks(self) -> WebhookStore: ...
 
 
 class Database(Protocol):

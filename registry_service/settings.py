@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from plumbline.channel import MAX_MESSAGE_BYTES
 from servicekit.settings import ServerSettings
@@ -53,6 +55,22 @@ class RegistrySettings(ServerSettings):
     busy_seconds: float = Field(
         5.0, gt=0, description="How long to wait for the database before answering UNAVAILABLE."
     )
+
+    webhook_allow_http: bool = Field(False, description="Whether webhooks may go to http:// too.")
+    webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (),
+        description="Networks that webhooks may go to though they are not public, as 10.1.0.0/16,fd00::/8.",
+    )
+    webhook_timeout_seconds: float = Field(
+        10.0, gt=0, le=60, description="How long a receiver of a webhook may take to answer."
+    )
+
+    @field_validator("webhook_allowed_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("database_url")
     @classmethod

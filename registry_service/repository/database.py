@@ -20,11 +20,13 @@ from registry_service.repository.aliases import SqlAliases
 from registry_service.repository.audit import SqlAudit
 from registry_service.repository.blobs import SqlBlobs
 from registry_service.repository.datasets import SqlDatasets
+from registry_service.repository.impact import SqlImpact
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
 from registry_service.repository.runs import SqlRuns
 from registry_service.repository.versions import SqlVersions
+from registry_service.repository.webhooks import SqlWebhooks
 
 _log = logging.getLogger("plumbline.registry.database")
 
@@ -132,7 +134,9 @@ class SqlTransaction:
     runs: SqlRuns
     datasets: SqlDatasets
     lineage: SqlLineage
+    impact: SqlImpact
     audit: SqlAudit
+    webhooks: SqlWebhooks
     blobs: SqlBlobs
 
     @classmethod
@@ -145,7 +149,9 @@ class SqlTransaction:
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),
             lineage=SqlLineage(session),
+            impact=SqlImpact(session),
             audit=SqlAudit(session),
+            webhooks=SqlWebhooks(session),
             blobs=SqlBlobs(session),
         )
 
