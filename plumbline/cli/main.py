@@ -29,11 +29,8 @@ app.add_typer(models, name="models")
 app.add_typer(runs, name="runs")
 app.add_typer(alias, name="alias")
 app.add_typer(features, name="features")
-<<<<<<< HEAD
 app.add_typer(registry_app, name="registry")
-=======
 models.command("diff")(diff)
->>>>>>> main
 app.command("lineage")(lineage)
 app.command("impact")(impact)
 app.command("predict")(predict)

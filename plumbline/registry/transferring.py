@@ -59,13 +59,8 @@ class FileCalls(Client):
     def sweep_garbage(
         self, *, min_age_seconds: int = 0, dry_run: bool = False
     ) -> changes_pb2.CollectGarbageResponse:
-<<<<<<< HEAD
-        """Has the registry remove bytes that were marked so long ago (0: a day) and that still nobody refers
-        to, and uploads that nobody went on with for a week."""
-=======
         """Has the registry remove bytes marked so long ago (0: a day) that still nobody refers to,
         and uploads that nobody went on with for a week."""
->>>>>>> main
         return self._collect(changes_pb2.GARBAGE_PHASE_SWEEP, min_age_seconds, dry_run)
 
     def _collect(
