@@ -10,6 +10,7 @@ from rich.filesize import decimal
 
 from plumbline.cli.models import registry
 from plumbline.cli.output import console, errors_for_people, print_json
+from plumbline.cli.watching import watch
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
@@ -18,6 +19,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 registry_app = typer.Typer(
     help="The registry itself: what it stores, and whether it is whole.", no_args_is_help=True
 )
+
+
+registry_app.command("watch")(watch)
 
 
 @registry_app.callback()
