@@ -12,12 +12,12 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-from plumbline.registry.errors import DatabaseUnavailable
 from plumbline.registry.v1.model_registry_service_pb2 import DESCRIPTOR
 from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
 from registry_service.blobs import LocalBlobs
 from registry_service.calls import Calls
 from registry_service.changes import Changes
+from registry_service.housekeeping import Housekeeping, keep_house
 from registry_service.news import News
 from registry_service.reading import CachedReads
 from registry_service.repository.database import SqlDatabase, open_engine, patience
@@ -31,8 +31,6 @@ from servicekit.server import Service, StartupError
 from servicekit.telemetry import Telemetry
 
 _log = logging.getLogger("plumbline.registry")
-
-_HOUSEKEEPING_SECONDS = 3600.0
 
 # What calls left running may take once the server has drained: those still there by then were given up by
 # their callers.
@@ -64,7 +62,14 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
     servicer = Registry(
         calls, CachedReads(calls, news), news, Transfers(blobs, files, settings.max_file_bytes)
     )
-    housekeeping = asyncio.create_task(_forget_old_requests(changes, transactions))
+    housekeeping = asyncio.create_task(
+        keep_house(
+            Housekeeping(database, changes),
+            transactions,
+            expiry_seconds=settings.expiry_seconds,
+            grace_seconds=settings.expiry_grace_seconds,
+        )
+    )
     try:
         yield [
             Service(
@@ -105,13 +110,3 @@ def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
             f"Set {prefix}ARTIFACTS_DIR to a folder that can be written."
         ) from error
     return engine
-
-
-async def _forget_old_requests(changes: Changes, threads: Threads) -> None:
-    while True:
-        try:
-            count = await threads.run(changes.forget_old_requests)
-            _log.debug("forgot %d old request ids", count)
-        except DatabaseUnavailable:
-            _log.warning("old request ids could not be removed; trying again in an hour")
-        await asyncio.sleep(_HOUSEKEEPING_SECONDS)

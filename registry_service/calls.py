@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from google.protobuf.message import Message
@@ -36,6 +37,10 @@ class Calls:
     def __init__(self, database: Database, changes: Changes, threads: Threads, patience: float) -> None:
         self._database, self._changes, self._threads = database, changes, threads
         self._patience = patience
+
+    def now(self) -> datetime:
+        """The present moment, for questions whose answer depends on it."""
+        return self._changes.now()
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """What `work` finds in one unchanging state of the database."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from registry_service.domain import Act
@@ -21,6 +21,10 @@ class Changes:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
+
+    def now(self) -> datetime:
+        """The present moment, as changes are dated."""
+        return self._clock()
 
     def apply(self, request: Request, work: Callable[[Transaction, Act], bytes]) -> bytes:
         """The answer `work` gives, or gave before under this request id of this caller and method.

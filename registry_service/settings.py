@@ -47,6 +47,15 @@ class RegistrySettings(ServerSettings):
         5.0, gt=0, description="How long to wait for the database before answering UNAVAILABLE."
     )
 
+    expiry_seconds: float = Field(
+        5.0, gt=0, description="How often runs and deployments whose lease has ended are looked for."
+    )
+    expiry_grace_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How long after a start to begin with that: nobody could renew while the registry was down.",
+    )
+
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:

@@ -15,6 +15,7 @@ from plumbline.errors import DataLoss
 from plumbline.registry.aliasing import AliasCalls
 from plumbline.registry.errors import CLASSES
 from plumbline.registry.evidence import EvidenceCalls
+from plumbline.registry.governance import GovernanceCalls
 from plumbline.registry.naming import alias_name, fresh_id, model_name, version_name
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
@@ -27,7 +28,7 @@ CHUNK_BYTES = 512 * 1024
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
-class RegistryClient(AliasCalls, EvidenceCalls):
+class RegistryClient(AliasCalls, EvidenceCalls, GovernanceCalls):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
     transfer_timeout: seconds for a file up or down. Every method raises the errors of
@@ -84,6 +85,27 @@ class RegistryClient(AliasCalls, EvidenceCalls):
                 update_mask=field_mask_pb2.FieldMask(paths=fields),
                 request_id=fresh_id(request_id),
             ),
+        )
+
+    def rename_model(
+        self, name: str, new_model_id: str, *, etag: str = "", request_id: str | None = None
+    ) -> res.Model:
+        """Another name for the same model. Raises ModelExists."""
+        return self._call(
+            self._stub.RenameModel,
+            pb.RenameModelRequest(
+                name=model_name(name),
+                new_model_id=new_model_id,
+                etag=etag,
+                request_id=fresh_id(request_id),
+            ),
+        )
+
+    def restore_model(self, name: str, *, etag: str = "", request_id: str | None = None) -> res.Model:
+        """Takes an archived model back."""
+        return self._call(
+            self._stub.RestoreModel,
+            pb.RestoreModelRequest(name=model_name(name), etag=etag, request_id=fresh_id(request_id)),
         )
 
     def archive_model(self, name: str, *, etag: str = "", request_id: str | None = None) -> res.Model:

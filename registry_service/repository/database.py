@@ -19,6 +19,8 @@ from registry_service.ports import Transaction
 from registry_service.repository.aliases import SqlAliases
 from registry_service.repository.audit import SqlAudit
 from registry_service.repository.datasets import SqlDatasets
+from registry_service.repository.deployments import SqlDeployments
+from registry_service.repository.governance import SqlApprovals, SqlPolicies
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
@@ -130,6 +132,9 @@ class SqlTransaction:
     aliases: SqlAliases
     runs: SqlRuns
     datasets: SqlDatasets
+    policies: SqlPolicies
+    approvals: SqlApprovals
+    deployments: SqlDeployments
     lineage: SqlLineage
     audit: SqlAudit
 
@@ -142,6 +147,9 @@ class SqlTransaction:
             aliases=SqlAliases(session),
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),
+            policies=SqlPolicies(session),
+            approvals=SqlApprovals(session),
+            deployments=SqlDeployments(session),
             lineage=SqlLineage(session),
             audit=SqlAudit(session),
         )
