@@ -53,7 +53,7 @@ class RegistrySettings(ServerSettings):
     expiry_grace_seconds: float = Field(
         30.0,
         ge=0,
-        description="How long after a start to begin with that: nobody could renew while the registry was down.",
+        description="How long after a start to begin with that: while it was down, nobody could renew.",
     )
 
     @field_validator("database_url")
