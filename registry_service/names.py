@@ -12,6 +12,7 @@ from registry_service.domain import AliasRef, DefinitionRef, NodeKind, VersionRe
 _MODEL = r"(?=[^/:]{1,256}(?:/|$))(?!\s|-(?:/|$)|\.{1,2}(?:/|$))[^/:]*[^/:\s]"
 _ALIAS = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}"
 _RUN = r"[0-9a-z]{1,64}"
+_WEBHOOK = r"[0-9a-z]{1,64}"
 _DIGEST = r"[0-9a-f]{64}"
 _COMMIT = r"[0-9A-Za-z._-]{1,64}"
 _DEFINITION = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
@@ -25,6 +26,7 @@ _MODEL_NAME = re.compile(f"models/({_MODEL})")
 _VERSION_NAME = re.compile(f"models/({_MODEL})/versions/([1-9][0-9]{{0,17}})")
 _ALIAS_NAME = re.compile(f"models/({_MODEL})/aliases/({_ALIAS})")
 _RUN_NAME = re.compile(f"runs/({_RUN})")
+_WEBHOOK_NAME = re.compile(f"webhooks/({_WEBHOOK})")
 _DATASET_NAME = re.compile(f"datasets/({_DIGEST})")
 _DEPLOYMENT_NAME = re.compile(f"deployments/({_RUN})")
 _CODE_NAME = re.compile(f"codeRevisions/({_COMMIT})")
@@ -114,9 +116,13 @@ def run(field: str, value: str) -> str:
 
 def deployment(field: str, value: str) -> str:
     """deployments/{id} → the id."""
-    return _match(_DEPLOYMENT_NAME, field, value, "deployments/{id}, as RecordDeployment returned it").group(
-        1
-    )
+    expected = "deployments/{id}, as RecordDeployment returned it"
+    return _match(_DEPLOYMENT_NAME, field, value, expected).group(1)
+
+
+def webhook(field: str, value: str) -> str:
+    """webhooks/{webhook} → its id."""
+    return _match(_WEBHOOK_NAME, field, value, "webhooks/{id}, as CreateWebhook returned it").group(1)
 
 
 def dataset(field: str, value: str) -> str:
@@ -148,6 +154,8 @@ def _definition(collection: str, field: str, value: str) -> DefinitionRef:
     return DefinitionRef(match.group(2), match.group(3), f"sha256:{match.group(4)}")
 
 
+_EVERY_STATE_NAME = re.compile(f"(featureServices|featureViews)/({_DEFINITION})/({_DEFINITION})")
+
 #: What a lineage query may start from, parsed: the kind and the parts that find its row.
 NodeName = tuple[NodeKind, str | VersionRef | AliasRef | DefinitionRef]
 
@@ -166,6 +174,8 @@ def node(field: str, value: str) -> NodeName:
         return NodeKind.DATASET, dataset(field, value)
     if match := _CODE_NAME.fullmatch(value):
         return NodeKind.CODE_REVISION, match.group(1)
+    if match := _DEPLOYMENT_NAME.fullmatch(value):
+        return NodeKind.DEPLOYMENT, match.group(1)
     if value.startswith("featureServices/"):
         return NodeKind.FEATURE_SERVICE, feature_service(field, value)
     if value.startswith("featureViews/"):
@@ -174,5 +184,14 @@ def node(field: str, value: str) -> NodeName:
         field,
         value,
         "models/…, models/…/versions/…, models/…/aliases/…, runs/…, datasets/…, "
-        "featureServices/…, featureViews/… or codeRevisions/…",
+        "featureServices/…, featureViews/…, codeRevisions/… or deployments/…",
     )
+
+
+def node_or_states(field: str, value: str) -> NodeName:
+    """As `node`; a feature service or view may be named without "@{digest}", for every state of it: then the
+    digest is ""."""
+    if match := _EVERY_STATE_NAME.fullmatch(value):
+        kind = NodeKind.FEATURE_VIEW if match.group(1) == "featureViews" else NodeKind.FEATURE_SERVICE
+        return kind, DefinitionRef(match.group(2), match.group(3), "")
+    return node(field, value)

@@ -145,6 +145,7 @@ def _begin_audit() -> None:
         "dataset": "dataset_snapshot",
         "alias": "alias",
         "evaluation": "evaluation",
+        "alias_event": "alias_event",
     }
     before = {
         kind: _rows(f"SELECT COALESCE(MAX(id), 0) FROM {table}")[0][0]  # noqa: S608
@@ -206,7 +207,9 @@ def _create_guards(sqlite: bool) -> None:
         return
     postgresql_function("guard_version", version_guard_body(FIXED, NOW_FROZEN), replace=True)
     _forbid(
-        "guard_blob", "OLD.sha256 <> NEW.sha256 OR OLD.size_bytes <> NEW.size_bytes", "blob is append-only"
+        "guard_blob",
+        "OLD.sha256 <> NEW.sha256 OR OLD.size_bytes <> NEW.size_bytes OR OLD.create_time <> NEW.create_time",
+        "blob is append-only",
     )
     _forbid("guard_audit_head", "NEW.sequence <= OLD.sequence", "the audit goes forward only")
     _forbid("guard_deployment", "OLD.end_time IS NOT NULL", "a deployment that has ended is immutable")

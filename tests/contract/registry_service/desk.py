@@ -86,6 +86,10 @@ class Desk:
 
         return self.changes.make(actor, work)
 
+    def forget_old_requests(self) -> int:
+        with self.database.write() as transaction:
+            return self.changes.forget_old_requests(transaction)
+
     def model(self, name: str = "flights", **fields: Any) -> Model:
         return self.do(
             models.create, CreateModel(name, fields.get("description", ""), fields.get("tags", {}))
@@ -131,8 +135,12 @@ class Desk:
             tags={},
             seed=facts.get("seed", 7),
             code=code,
-            environment_digest="",
+            environment_digest=facts.get("environment_digest", ""),
             datasets=tuple(datasets),
+            environment=facts.get("environment"),
+            config=facts.get("config", ""),
+            parent=facts.get("parent", ""),
+            base_versions=facts.get("base_versions", ()),
         )
         return self.do(runs.start, command)
 
