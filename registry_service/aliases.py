@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from plumbline.registry.errors import AliasNotFound
+from registry_service import states
+from registry_service.audit import record
 from registry_service.checks import check_active, check_etag, check_ready, mismatch
 from registry_service.commands import ClearAlias, SetAlias
-from registry_service.domain import Act, Alias, AliasEvent, AliasRef, ModelVersion, etag
+from registry_service.domain import Act, Alias, AliasEvent, AliasRef, Model, ModelVersion, etag
 from registry_service.ports import Transaction
 
 
@@ -21,7 +23,7 @@ def set_alias(transaction: Transaction, act: Act, command: SetAlias) -> Alias:
     check_ready(version)
     present = next((alias for alias in model.aliases if alias.ref == command.ref), None)
     _check_condition(command, present)
-    transaction.aliases.move(model, command.ref, version, act=act, reason=command.reason)
+    move(transaction, act, "SetAlias", model, command.ref, version, command.reason)
     return transaction.aliases.get(command.ref)
 
 
@@ -30,7 +32,29 @@ def clear(transaction: Transaction, act: Act, command: ClearAlias) -> AliasEvent
     model = transaction.models.lock(command.ref.model)
     present = transaction.aliases.get(command.ref)
     check_etag(str(command.ref), present.revision, command.etag)
-    return transaction.aliases.move(model, command.ref, None, act=act, reason=command.reason)
+    return move(transaction, act, "ClearAlias", model, command.ref, None, command.reason)
+
+
+def move(
+    transaction: Transaction,
+    act: Act,
+    action: str,
+    model: Model,
+    ref: AliasRef,
+    version: ModelVersion | None,
+    reason: str,
+) -> AliasEvent:
+    """Points an alias of a locked model at a version, or at none, without further conditions."""
+    event = transaction.aliases.move(model, ref, version, act=act, reason=reason)
+    details = {
+        "from": "" if event.from_version is None else str(event.from_version),
+        "to": "" if event.to_version is None else str(event.to_version),
+        "reason": reason,
+    }
+    state = states.of_alias(model.id, ref.alias, event.to_version, event.revision)
+    subject = states.alias_subject(model, event.alias_id, ref)
+    record(transaction, act, action, subject, details=details, state=state)
+    return event
 
 
 def resolve(transaction: Transaction, ref: AliasRef, as_of: datetime | None) -> tuple[Alias, ModelVersion]:

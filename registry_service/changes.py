@@ -32,7 +32,7 @@ class Changes:
         found.text("request_id", request.request_id, MAX_REQUEST_ID)
         found.check()
         with self._database.write() as transaction:
-            act = Act(request.principal, self._clock())
+            act = Act(request.principal, self._clock(), request.request_id)
             if not request.request_id:
                 return work(transaction, act)
             before = transaction.requests.claim(request, act.time)

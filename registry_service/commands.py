@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from registry_service import validation
 from registry_service.domain import (
+    STAGES,
     AliasRef,
     CodeRevision,
     Dataset,
+    Environment,
     Field,
     InputSource,
     ModelFile,
@@ -65,15 +68,50 @@ class CreateVersion:
     signature: Signature | None
     run: str
     datasets: tuple[str, ...]
+    source: str = ""
+    copy_from: VersionRef | None = None
+    external_run: str = ""
+    run_link: str = ""
 
     def __post_init__(self) -> None:
         found = Violations()
         found.text("description", self.description)
         found.texts("tags", self.tags)
+        found.text("source", self.source)
+        found.text("external_run", self.external_run, validation.MAX_SHORT_TEXT)
+        found.text("run_link", self.run_link)
+        if self.copy_from is not None:
+            for field, value in (
+                ("signature", self.signature),
+                ("run", self.run),
+                ("datasets", self.datasets),
+                ("source", self.source),
+            ):
+                if value:
+                    found.add(field, f"is taken from {self.copy_from}; leave it out beside copy_from")
         found.count("datasets", self.datasets, validation.MAX_LINKS)
         found.unique("datasets", self.datasets)
         if self.signature is not None:
             _check_signature(found, self.signature)
+        found.check()
+
+
+@dataclass(frozen=True)
+class UpdateVersion:
+    """None: the field stays as it is."""
+
+    ref: VersionRef
+    etag: str
+    description: str | None
+    tags: Mapping[str, str] | None
+    stage: str | None
+
+    def __post_init__(self) -> None:
+        found = Violations()
+        found.text("version.description", self.description or "")
+        found.texts("version.tags", self.tags or {})
+        if self.stage is not None and self.stage not in STAGES:
+            found.add("version.stage", f"is {self.stage!r}; expected one of {', '.join(STAGES)}")
         found.check()
 
 
@@ -138,9 +176,20 @@ class StartRun:
     code: CodeRevision | None
     environment_digest: str
     datasets: tuple[str, ...]
+    environment: Environment | None = None
+    config: str = ""
+    parent: str = ""
+    base_versions: tuple[VersionRef, ...] = ()
+    lease: timedelta | None = None
 
     def __post_init__(self) -> None:
         found = Violations()
+        found.text("run.config", self.config, validation.MAX_DOCUMENT)
+        found.count("run.base_versions", self.base_versions, validation.MAX_LINKS)
+        found.unique("run.base_versions", self.base_versions)
+        found.lease("lease", self.lease)
+        if self.environment is not None:
+            _check_environment(found, self.environment)
         found.text("run.display_name", self.display_name, validation.MAX_SHORT_TEXT)
         found.texts("run.parameters", self.parameters, entries=validation.MAX_PARAMETERS)
         found.numbers("run.metrics", self.metrics)
@@ -152,6 +201,19 @@ class StartRun:
             found.text("run.code.repository", self.code.repository, validation.MAX_PATH)
             if "@" in self.code.repository.partition("://")[2].partition("/")[0]:
                 found.add("run.code.repository", "holds credentials; name the remote without them")
+        found.check()
+
+
+@dataclass(frozen=True)
+class RenewRun:
+    """run: the run's id."""
+
+    run: str
+    lease: timedelta
+
+    def __post_init__(self) -> None:
+        found = Violations()
+        found.lease("lease", self.lease)
         found.check()
 
 
@@ -206,6 +268,13 @@ class RecordDataset:
         found.sha256("dataset.entity_digest", dataset.entity_digest, required=False)
         found.count("dataset.feature_views", dataset.feature_views, validation.MAX_LINKS)
         found.unique("dataset.feature_views", dataset.feature_views)
+        found.text("dataset.recipe", dataset.recipe, validation.MAX_DOCUMENT)
+        known = {dataset.feature_service, *dataset.feature_views}
+        for index, item in enumerate(dataset.feature_definitions):
+            field = f"dataset.feature_definitions[{index}]"
+            found.text(f"{field}.spec", item.spec, validation.MAX_DOCUMENT, required=True)
+            if item.ref not in known:
+                found.add(f"{field}.name", "is neither the dataset's feature service nor one of its views")
         found.check()
 
 
@@ -225,6 +294,14 @@ class RecordEvaluation:
         if not self.metrics:
             found.add("evaluation.metrics", "is empty; an evaluation has at least one metric")
         found.check()
+
+
+def _check_environment(found: Violations, environment: Environment) -> None:
+    found.text("run.environment.python_version", environment.python_version, validation.MAX_SHORT_TEXT)
+    found.text("run.environment.platform", environment.platform, validation.MAX_SHORT_TEXT)
+    found.count("run.environment.packages", environment.packages, validation.MAX_FIELDS)
+    for index, package in enumerate(environment.packages[: validation.MAX_FIELDS]):
+        found.text(f"run.environment.packages[{index}]", package, validation.MAX_SHORT_TEXT, required=True)
 
 
 def _check_signature(found: Violations, signature: Signature) -> None:

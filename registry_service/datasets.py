@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from plumbline.registry.errors import DatasetExists
+from registry_service import states
+from registry_service.audit import record as record_event
 from registry_service.commands import RecordDataset
 from registry_service.domain import Act, Dataset
 from registry_service.ports import Transaction
@@ -14,7 +16,18 @@ def record(transaction: Transaction, act: Act, command: RecordDataset) -> Datase
     Raises DatasetExists when the digest is known with other facts: same content cannot have them.
     """
     given = command.dataset
-    recorded = transaction.datasets.add(given, act)
+    recorded, new = transaction.datasets.add(given, act)
+    if new:
+        facts = {"display_name": given.display_name, "row_count": given.row_count}
+        record_event(
+            transaction,
+            act,
+            "RecordDataset",
+            states.dataset_subject(recorded),
+            details=facts,
+            state=states.of_dataset(recorded),
+        )
+        return recorded
     for field, before, now in _facts(recorded, given):
         if before != now:
             raise DatasetExists(

@@ -11,10 +11,11 @@ from enum import IntEnum, StrEnum
 
 @dataclass(frozen=True)
 class Act:
-    """Who does something, and when."""
+    """Who does something, and when, asked for under which request id ("" for none)."""
 
     actor: str
     time: datetime
+    request_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Alias:
     actor: str
     reason: str
     update_time: datetime
+    id: int = 0
+    protected: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class AliasEvent:
     """One move of an alias. sequence orders all events of the registry."""
 
     sequence: int
+    alias_id: int
     ref: AliasRef
     revision: int
     from_version: VersionRef | None
@@ -91,6 +95,11 @@ class Model:
     latest_version: int
     revision: int
     aliases: tuple[Alias, ...] = ()
+
+
+#: MLflow's stages.
+NO_STAGE = "None"
+STAGES = (NO_STAGE, "Staging", "Production", "Archived")
 
 
 class VersionState(StrEnum):
@@ -177,6 +186,14 @@ class ModelVersion:
     finalize_time: datetime | None
     revision: int
     actor: str
+    model_id: int = 0
+    source: str = ""
+    external_run: str = ""
+    run_link: str = ""
+    copied_from: VersionRef | None = None
+    stage: str = NO_STAGE
+    update_time: datetime | None = None
+    archive_time: datetime | None = None
 
     def file(self, path: str) -> ModelFile | None:
         """The file at a path, if there is one."""
@@ -190,6 +207,15 @@ class CodeRevision:
     repository: str
     commit: str
     dirty: bool
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a run ran in. packages: sorted "name==version"."""
+
+    python_version: str
+    platform: str
+    packages: tuple[str, ...]
 
 
 class RunState(StrEnum):
@@ -218,6 +244,19 @@ class TrainingRun:
     error: str
     actor: str
     revision: int
+    environment: Environment | None = None
+    config: str = ""
+    parent: str = ""
+    base_versions: tuple[VersionRef, ...] = ()
+    lease_expire_time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class FeatureDefinition:
+    """The text of one state of a feature service or view."""
+
+    ref: DefinitionRef
+    spec: str
 
 
 @dataclass(frozen=True)
@@ -237,6 +276,9 @@ class Dataset:
     id: int = 0
     create_time: datetime | None = None
     actor: str = ""
+    recipe: str = ""
+    # Told by the record of a single snapshot only.
+    feature_definitions: tuple[FeatureDefinition, ...] = ()
 
 
 class NodeKind(IntEnum):
@@ -250,6 +292,7 @@ class NodeKind(IntEnum):
     FEATURE_VIEW = 6
     CODE_REVISION = 7
     ALIAS = 8
+    DEPLOYMENT = 9
 
 
 class Direction(StrEnum):

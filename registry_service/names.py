@@ -8,14 +8,15 @@ from plumbline.errors import FieldViolation
 from plumbline.registry.errors import InvalidName
 from registry_service.domain import AliasRef, DefinitionRef, NodeKind, VersionRef
 
-_MODEL = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+# As MLflow takes them; whether every character can be printed is looked at apart.
+_MODEL = r"(?=[^/:]{1,256}(?:/|$))(?!\s|-(?:/|$)|\.{1,2}(?:/|$))[^/:]*[^/:\s]"
 _ALIAS = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}"
 _RUN = r"[0-9a-z]{1,64}"
 _DIGEST = r"[0-9a-f]{64}"
 _COMMIT = r"[0-9A-Za-z._-]{1,64}"
 _DEFINITION = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 
-MODEL_RULE = "letters, digits, '_', '-' and '.', at most 128, first a letter or digit"
+MODEL_RULE = "at most 256 printable characters but '/' and ':', no blank at either end, not '-', '.' or '..'"
 ALIAS_RULE = "letters, digits, '_' and '-', at most 128, first a letter, digit or '_'"
 
 _MODEL_ID = re.compile(_MODEL)
@@ -42,7 +43,7 @@ def invalid(field: str, value: str, expected: str) -> InvalidName:
 
 def _match(pattern: re.Pattern[str], field: str, value: str, expected: str) -> re.Match[str]:
     match = pattern.fullmatch(value)
-    if match is None:
+    if match is None or not value.isprintable():
         raise invalid(field, value, expected)
     return match
 

@@ -20,6 +20,7 @@ from registry_service.domain import (
     CodeRevision,
     Dataset,
     Direction,
+    Environment,
     Evaluation,
     KeyEdge,
     Model,
@@ -31,6 +32,7 @@ from registry_service.domain import (
     TrainingRun,
     VersionRef,
 )
+from registry_service.events import AuditEvent, Head
 from registry_service.names import NodeName
 
 #: The present moment, zone-aware UTC.
@@ -91,6 +93,9 @@ class ModelStore(Protocol):
     ) -> Model:
         """Writes these fields and gives the model its next revision."""
 
+    def rename(self, model: Model, name: str, time: datetime) -> Model:
+        """Gives the model another name. Raises ModelExists."""
+
     def next_number(self, model: Model, time: datetime) -> int:
         """Takes the next version number: 1, 2, 3 … without gaps or repeats, whoever asks at once."""
 
@@ -109,6 +114,10 @@ class VersionStore(Protocol):
         run: TrainingRun | None,
         datasets: Sequence[Dataset],
         act: Act,
+        source: str = "",
+        external_run: str = "",
+        run_link: str = "",
+        copied_from: ModelVersion | None = None,
     ) -> ModelVersion:
         """A DRAFT."""
 
@@ -127,8 +136,13 @@ class VersionStore(Protocol):
     def archive(self, version: ModelVersion, time: datetime) -> ModelVersion:
         """→ ARCHIVED."""
 
-    def add_evaluation(self, version: ModelVersion, dataset: Dataset, evaluation: Evaluation) -> None:
-        """Evidence about a version; the version itself stays as it is."""
+    def annotate(
+        self, version: ModelVersion, *, description: str, tags: Mapping[str, str], stage: str, time: datetime
+    ) -> ModelVersion:
+        """Replaces the notes about a version; the version itself stays as it is."""
+
+    def add_evaluation(self, version: ModelVersion, dataset: Dataset, evaluation: Evaluation) -> int:
+        """Evidence about a version, and its id; the version itself stays as it is."""
 
 
 class AliasStore(Protocol):
@@ -166,6 +180,11 @@ class RunStore(Protocol):
         environment_digest: str,
         datasets: Sequence[Dataset],
         act: Act,
+        environment: Environment | None = None,
+        config: str = "",
+        parent: TrainingRun | None = None,
+        base_versions: Sequence[ModelVersion] = (),
+        lease_expire_time: datetime | None = None,
     ) -> TrainingRun:
         """A RUNNING run."""
 
@@ -189,6 +208,12 @@ class RunStore(Protocol):
     ) -> TrainingRun:
         """Replaces the maps by these; adds the datasets that are new."""
 
+    def renew(self, run: TrainingRun, lease_expire_time: datetime | None) -> TrainingRun:
+        """Another end of the lease."""
+
+    def expired(self, moment: datetime, limit: int) -> Sequence[str]:
+        """Names of RUNNING runs whose lease ended by a moment."""
+
     def finish(self, run: TrainingRun, state: RunState, error: str, time: datetime) -> TrainingRun:
         """RUNNING → FINISHED or FAILED."""
 
@@ -196,9 +221,9 @@ class RunStore(Protocol):
 class DatasetStore(Protocol):
     """Dataset snapshots and the feature definitions they were read through."""
 
-    def add(self, dataset: Dataset, act: Act) -> Dataset:
-        """Records a snapshot, its feature definitions and their links; returns the first record when
-        the digest is known, also when another transaction records it at the same time."""
+    def add(self, dataset: Dataset, act: Act) -> tuple[Dataset, bool]:
+        """Records a snapshot, its feature definitions and their links, and True; or returns the first record
+        and False when the digest is known, also when another transaction records it at the same time."""
 
     def get(self, digest: str) -> Dataset:
         """Raises DatasetNotFound."""
@@ -223,6 +248,25 @@ class LineageStore(Protocol):
         """The resource name of each, and a label for people."""
 
 
+class AuditStore(Protocol):
+    """The chain of events. Transactions that write events take turns, so that their order is one."""
+
+    def head(self) -> Head:
+        """The end of the chain, with what this transaction added. In a writing transaction, nobody else adds
+        to it until this one ends."""
+
+    def append(self, event: AuditEvent) -> None:
+        """Adds the next event: that of sequence head + 1."""
+
+    def events(
+        self, *, after: int, limit: int, kinds: Sequence[str] = (), model: str = ""
+    ) -> Sequence[AuditEvent]:
+        """In order, those with a sequence above `after`; of some kinds, of one model, where given."""
+
+    def changed_models(self, after: int) -> frozenset[int | None]:
+        """The ids of the models that events above `after` are about; None stands for events of no model."""
+
+
 class Transaction(Protocol):
     """The stores as one transaction sees them."""
 
@@ -240,6 +284,8 @@ class Transaction(Protocol):
     def datasets(self) -> DatasetStore: ...
     @property
     def lineage(self) -> LineageStore: ...
+    @property
+    def audit(self) -> AuditStore: ...
 
 
 class Database(Protocol):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
 from plumbline.registry.errors import RunEnded
-from registry_service.commands import FinishRun, LogRun, StartRun
+from registry_service import states
+from registry_service.audit import record
+from registry_service.commands import FinishRun, LogRun, RenewRun, StartRun
 from registry_service.domain import Act, RunState, TrainingRun
 from registry_service.ports import Transaction
 from registry_service.validation import MAX_METRICS, MAX_PARAMETERS, MAX_TAGS, Violations
 
 
 def start(transaction: Transaction, act: Act, command: StartRun) -> TrainingRun:
-    """A RUNNING run under a new id. Raises DatasetNotFound."""
-    return transaction.runs.add(
+    """A RUNNING run under a new id. Raises DatasetNotFound, RunNotFound (of the parent), ModelNotFound,
+    VersionNotFound (of the versions it goes on from)."""
+    run = transaction.runs.add(
         uuid.uuid4().hex,
         display_name=command.display_name,
         parameters=command.parameters,
@@ -25,7 +29,13 @@ def start(transaction: Transaction, act: Act, command: StartRun) -> TrainingRun:
         environment_digest=command.environment_digest,
         datasets=transaction.datasets.get_all(command.datasets),
         act=act,
+        environment=command.environment,
+        config=command.config,
+        parent=transaction.runs.get(command.parent) if command.parent else None,
+        base_versions=[transaction.versions.get(ref) for ref in command.base_versions],
+        lease_expire_time=None if command.lease is None else act.time + command.lease,
     )
+    return _recorded(transaction, act, "StartRun", run, {"display_name": run.display_name})
 
 
 def get(transaction: Transaction, name: str) -> TrainingRun:
@@ -38,7 +48,7 @@ def list_page(transaction: Transaction, *, before: int | None, limit: int) -> li
     return transaction.runs.list(before=before, limit=limit)
 
 
-def log(transaction: Transaction, _act: Act, command: LogRun) -> TrainingRun:
+def log(transaction: Transaction, act: Act, command: LogRun) -> TrainingRun:
     """Adds to a RUNNING run. A metric or tag logged again takes the new value; a parameter, being what
     the run was started with, must keep its own. Raises RunNotFound, RunEnded, DatasetNotFound,
     InvalidField."""
@@ -54,20 +64,55 @@ def log(transaction: Transaction, _act: Act, command: LogRun) -> TrainingRun:
     found.count("tags", list(tags), MAX_TAGS)
     found.check()
     new = [digest for digest in dict.fromkeys(command.datasets) if digest not in run.datasets]
-    return transaction.runs.log(
+    logged = transaction.runs.log(
         run,
         parameters=parameters,
         metrics=metrics,
         tags=tags,
         datasets=transaction.datasets.get_all(new),
     )
+    details = {
+        "parameters": sorted(command.parameters),
+        "metrics": dict(command.metrics),
+        "tags": sorted(command.tags),
+        "datasets": new,
+    }
+    return _recorded(transaction, act, "LogRun", logged, details)
+
+
+def renew(transaction: Transaction, act: Act, command: RenewRun) -> TrainingRun:
+    """Another lease, from now on; a sign of life, not a change. Raises RunNotFound, RunEnded."""
+    run = transaction.runs.lock(command.run)
+    _check_running(run)
+    return transaction.runs.renew(run, act.time + command.lease)
+
+
+def expire(transaction: Transaction, act: Act, limit: int) -> int:
+    """RUNNING runs whose lease has ended become FAILED; how many, at most `limit`."""
+    names = transaction.runs.expired(act.time, limit)
+    for name in names:
+        run = transaction.runs.lock(name)
+        until = "" if run.lease_expire_time is None else run.lease_expire_time.isoformat()
+        error = f"given up: nothing was heard of it before its lease ended at {until}"
+        ended = transaction.runs.finish(run, RunState.FAILED, error, act.time)
+        _recorded(transaction, act, "ExpireRun", ended, {"error": error})
+    return len(names)
 
 
 def finish(transaction: Transaction, act: Act, command: FinishRun) -> TrainingRun:
     """RUNNING → FINISHED or FAILED. Raises RunNotFound, RunEnded."""
     run = transaction.runs.lock(command.run)
     _check_running(run)
-    return transaction.runs.finish(run, command.state or RunState.FAILED, command.error, act.time)
+    ended = transaction.runs.finish(run, command.state or RunState.FAILED, command.error, act.time)
+    details = {"state": ended.state.value} | ({"error": ended.error} if ended.error else {})
+    return _recorded(transaction, act, "FinishRun", ended, details)
+
+
+def _recorded(
+    transaction: Transaction, act: Act, action: str, run: TrainingRun, details: Mapping[str, Any]
+) -> TrainingRun:
+    record(transaction, act, action, states.run_subject(run), details=details, state=states.of_run(run))
+    return run
 
 
 def _check_running(run: TrainingRun) -> None:

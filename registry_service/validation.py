@@ -10,16 +10,21 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from plumbline.errors import FieldViolation
 from plumbline.registry.errors import InvalidField
 
 MAX_TAGS = 100
-MAX_KEY = 128
-MAX_VALUE = 5_000
+MAX_KEY = 250
+#: As MLflow's clients may send.
+MAX_VALUE = 100_000
 MAX_TEXT = 5_000
 MAX_SHORT_TEXT = 256
+#: Configurations, recipes, definitions.
+MAX_DOCUMENT = 1024 * 1024
+#: Of runs and deployments.
+MAX_LEASE = timedelta(days=30)
 MAX_PATH = 512
 MAX_REQUEST_ID = 64
 MAX_PARAMETERS = 2_000
@@ -118,6 +123,11 @@ class Violations:
         problem = path_problem(value)
         if problem:
             self.add(field, f"{_shown(value)!r} {problem}")
+
+    def lease(self, field: str, lease: timedelta | None) -> None:
+        """Longer than nothing, at most MAX_LEASE."""
+        if lease is not None and not timedelta(0) < lease <= MAX_LEASE:
+            self.add(field, f"is {lease.total_seconds():g} s; it must be above 0 and at most 30 days")
 
     def ordered(self, field: str, earlier: datetime | None, later: datetime | None) -> None:
         """Not before the other moment, where both are set."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from plumbline.registry.errors import FileExists, FileNotFound, VersionEmpty, VersionImmutable, VersionInUse
+from registry_service import states
+from registry_service.audit import record
 from registry_service.checks import check_active, check_etag, check_ready
-from registry_service.commands import CreateVersion, RecordEvaluation, UploadFile
+from registry_service.commands import CreateVersion, RecordEvaluation, UpdateVersion, UploadFile
 from registry_service.domain import (
     Act,
     AliasRef,
     Evaluation,
+    Model,
     ModelFile,
     ModelVersion,
     VersionRef,
@@ -19,14 +25,20 @@ from registry_service.ports import Transaction
 
 
 def create(transaction: Transaction, act: Act, command: CreateVersion) -> ModelVersion:
-    """A DRAFT under the model's next number. Raises ModelNotFound, ModelArchived, RunNotFound,
-    DatasetNotFound."""
+    """A DRAFT under the model's next number. A copy takes files, signature, run and datasets of the version
+    it is copied from.
+
+    Raises ModelNotFound, ModelArchived, RunNotFound, DatasetNotFound; of the version copied VersionNotFound,
+    VersionNotReady.
+    """
     model = transaction.models.lock(command.model)
     check_active(model)
+    if command.copy_from is not None:
+        return _copy(transaction, act, model, command, command.copy_from)
     run = transaction.runs.get(command.run) if command.run else None
     datasets = transaction.datasets.get_all(command.datasets)
     number = transaction.models.next_number(model, act.time)
-    return transaction.versions.add(
+    version = transaction.versions.add(
         model,
         number,
         description=command.description,
@@ -35,7 +47,56 @@ def create(transaction: Transaction, act: Act, command: CreateVersion) -> ModelV
         run=run,
         datasets=datasets,
         act=act,
+        source=command.source,
+        external_run=command.external_run,
+        run_link=command.run_link,
     )
+    return _recorded(transaction, act, "CreateVersion", version, {})
+
+
+def _copy(
+    transaction: Transaction, act: Act, model: Model, command: CreateVersion, ref: VersionRef
+) -> ModelVersion:
+    origin = transaction.versions.get(ref)
+    check_ready(origin)
+    copy = transaction.versions.add(
+        model,
+        transaction.models.next_number(model, act.time),
+        description=command.description or origin.description,
+        tags={**origin.tags, **command.tags},
+        signature=origin.signature,
+        run=transaction.runs.get(origin.run) if origin.run else None,
+        datasets=transaction.datasets.get_all(origin.datasets),
+        act=act,
+        source=origin.source,
+        external_run=command.external_run or origin.external_run,
+        run_link=command.run_link or origin.run_link,
+        copied_from=origin,
+    )
+    for file in origin.files:
+        transaction.versions.add_file(copy, file, act.time)
+    return _recorded(
+        transaction, act, "CreateVersion", transaction.versions.get(copy.ref), {"copied_from": str(ref)}
+    )
+
+
+def update(transaction: Transaction, act: Act, command: UpdateVersion) -> ModelVersion:
+    """Other notes about a version in any state. Raises ModelNotFound, VersionNotFound, ModelArchived,
+    EtagMismatch."""
+    check_active(transaction.models.lock(command.ref.model))
+    version = transaction.versions.get(command.ref)
+    check_etag(str(command.ref), version.revision, command.etag)
+    changed = transaction.versions.annotate(
+        version,
+        description=version.description if command.description is None else command.description,
+        tags=version.tags if command.tags is None else command.tags,
+        stage=version.stage if command.stage is None else command.stage,
+        time=act.time,
+    )
+    details = dict(states.difference(version, changed))
+    if version.stage != changed.stage:
+        details["stage"] = changed.stage
+    return _recorded(transaction, act, "UpdateVersion", changed, details)
 
 
 def get(transaction: Transaction, ref: VersionRef | AliasRef) -> ModelVersion:
@@ -69,6 +130,8 @@ def add_file(transaction: Transaction, act: Act, command: UploadFile) -> ModelFi
     if present is not None:
         return present
     transaction.versions.add_file(version, command.file, act.time)
+    details = {"path": command.file.path, "sha256": command.file.sha256, "bytes": command.file.size_bytes}
+    _recorded(transaction, act, "UploadFile", transaction.versions.get(command.version), details)
     return command.file
 
 
@@ -79,11 +142,12 @@ def finalize(transaction: Transaction, act: Act, ref: VersionRef, etag: str) -> 
     version = transaction.versions.get(ref)
     check_etag(str(ref), version.revision, etag)
     _check_draft(version)
-    if not version.files:
+    if not version.files and not version.source:
         raise VersionEmpty(
             f"{ref} has no files; upload at least one before finalizing it", metadata={"version": str(ref)}
         )
-    return transaction.versions.finalize(version, manifest_digest(version.files), act.time)
+    ready = transaction.versions.finalize(version, manifest_digest(version.files), act.time)
+    return _recorded(transaction, act, "FinalizeVersion", ready, {"manifest_digest": ready.manifest_digest})
 
 
 def archive(transaction: Transaction, act: Act, ref: VersionRef, etag: str) -> ModelVersion:
@@ -105,7 +169,7 @@ def archive(transaction: Transaction, act: Act, ref: VersionRef, etag: str) -> M
             "point such aliases at another version, or clear them, then archive it",
             metadata={"version": str(ref), "aliases": ",".join(names)},
         )
-    return transaction.versions.archive(version, act.time)
+    return _recorded(transaction, act, "ArchiveVersion", transaction.versions.archive(version, act.time), {})
 
 
 def find_file(transaction: Transaction, ref: VersionRef, path: str) -> ModelFile:
@@ -127,8 +191,25 @@ def record_evaluation(transaction: Transaction, act: Act, command: RecordEvaluat
     check_ready(version)
     dataset = transaction.datasets.get(command.dataset)
     evaluation = Evaluation(dataset.digest, command.split, command.metrics, act.time, act.actor)
-    transaction.versions.add_evaluation(version, dataset, evaluation)
+    evaluation_id = transaction.versions.add_evaluation(version, dataset, evaluation)
+    details = {
+        "version": str(command.version),
+        "dataset": f"datasets/{dataset.digest}",
+        "split": command.split,
+        "metrics": dict(command.metrics),
+    }
+    subject = states.evaluation_subject(version, evaluation_id)
+    state = states.of_evaluation(version, evaluation)
+    record(transaction, act, "RecordEvaluation", subject, details=details, state=state)
     return evaluation
+
+
+def _recorded(
+    transaction: Transaction, act: Act, action: str, version: ModelVersion, details: Mapping[str, Any]
+) -> ModelVersion:
+    subject = states.version_subject(version)
+    record(transaction, act, action, subject, details=details, state=states.of_version(version))
+    return version
 
 
 def _check_draft(version: ModelVersion) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from plumbline.errors import FieldViolation
 from plumbline.registry.errors import InvalidField
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
@@ -12,6 +14,8 @@ from registry_service.domain import (
     CodeRevision,
     Dataset,
     Direction,
+    Environment,
+    FeatureDefinition,
     LineageEdge,
     LineageNode,
     RunState,
@@ -39,6 +43,11 @@ def start_run(request: pb.StartRunRequest) -> commands.StartRun:
     if run.HasField("code"):
         commit = names.commit("run.code.commit", run.code.commit) if run.code.commit else ""
         code = CodeRevision(run.code.repository, commit, run.code.dirty)
+    environment = None
+    if run.HasField("environment"):
+        given = run.environment
+        packages = tuple(sorted(given.packages))
+        environment = Environment(given.python_version, given.platform, packages)
     return commands.StartRun(
         display_name=run.display_name,
         parameters=dict(run.parameters),
@@ -46,9 +55,26 @@ def start_run(request: pb.StartRunRequest) -> commands.StartRun:
         tags=dict(run.tags),
         seed=run.seed,
         code=code,
-        environment_digest=run.environment_digest,
+        environment_digest=run.environment_digest or ("" if environment is None else digest_of(environment)),
         datasets=tuple(names.dataset(f"run.datasets[{i}]", name) for i, name in enumerate(run.datasets)),
+        environment=environment,
+        config=run.config,
+        parent=names.run("run.parent", run.parent) if run.parent else "",
+        base_versions=tuple(
+            names.version(f"run.base_versions[{i}]", name) for i, name in enumerate(run.base_versions)
+        ),
+        lease=request.lease.ToTimedelta() if request.HasField("lease") else None,
     )
+
+
+def renew_run(request: pb.RenewRunRequest) -> commands.RenewRun:
+    return commands.RenewRun(names.run("name", request.name), request.lease.ToTimedelta())
+
+
+def digest_of(environment: Environment) -> str:
+    """As the contract says: over the sorted lines of the packages."""
+    lines = "".join(f"{package}\n" for package in sorted(environment.packages))
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
 def log_run(request: pb.LogRunRequest) -> commands.LogRun:
@@ -89,8 +115,18 @@ def record_dataset(request: pb.RecordDatasetRequest) -> commands.RecordDataset:
             ),
             entity_digest=given.entity_digest,
             uri=given.uri,
+            recipe=given.recipe,
+            feature_definitions=tuple(
+                _definition(f"dataset.feature_definitions[{i}].name", item)
+                for i, item in enumerate(given.feature_definitions)
+            ),
         )
     )
+
+
+def _definition(field: str, item: res.FeatureDefinition) -> FeatureDefinition:
+    parse = names.feature_service if item.name.startswith("featureServices/") else names.feature_view
+    return FeatureDefinition(parse(field, item.name), item.spec)
 
 
 def record_evaluation(request: pb.RecordEvaluationRequest) -> commands.RecordEvaluation:
@@ -137,6 +173,17 @@ def to_run(run: TrainingRun) -> res.TrainingRun:
         actor=run.actor,
         tags=run.tags,
         etag=etag(name, run.revision),
+        environment=None
+        if run.environment is None
+        else res.Environment(
+            python_version=run.environment.python_version,
+            platform=run.environment.platform,
+            packages=run.environment.packages,
+        ),
+        config=run.config,
+        parent=f"runs/{run.parent}" if run.parent else "",
+        base_versions=[str(version) for version in run.base_versions],
+        lease_expire_time=to_timestamp(run.lease_expire_time),
     )
 
 
@@ -156,7 +203,16 @@ def to_dataset(dataset: Dataset) -> res.Dataset:
         uri=dataset.uri,
         create_time=to_timestamp(dataset.create_time),
         actor=dataset.actor,
+        recipe=dataset.recipe,
+        feature_definitions=[
+            res.FeatureDefinition(name=f"{_collection(dataset, item)}/{item.ref}", spec=item.spec)
+            for item in dataset.feature_definitions
+        ],
     )
+
+
+def _collection(dataset: Dataset, item: FeatureDefinition) -> str:
+    return "featureServices" if item.ref == dataset.feature_service else "featureViews"
 
 
 def to_node(node: LineageNode) -> pb.LineageNode:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from plumbline.errors import FieldViolation
 from plumbline.registry.errors import InvalidField
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
@@ -34,6 +36,7 @@ _SOURCES = {
 }
 _SOURCES_BY_NUMBER = {int(number): source for source, number in _SOURCES.items()}
 _UPDATABLE = ("description", "tags")
+_NOTES = (*_UPDATABLE, "stage")
 
 
 def create_model(request: pb.CreateModelRequest) -> commands.CreateModel:
@@ -43,15 +46,7 @@ def create_model(request: pb.CreateModelRequest) -> commands.CreateModel:
 
 
 def update_model(request: pb.UpdateModelRequest) -> commands.UpdateModel:
-    fields = list(request.update_mask.paths) or list(_UPDATABLE)
-    for field in fields:
-        if field not in _UPDATABLE:
-            message = f"update_mask names {field!r}; only description and tags can be updated"
-            raise InvalidField(
-                message,
-                metadata={"field": "update_mask"},
-                violations=[FieldViolation("update_mask", message)],
-            )
+    fields = _mask(request.update_mask.paths, _UPDATABLE, _UPDATABLE)
     model = request.model
     return commands.UpdateModel(
         name=names.model("model.name", model.name),
@@ -69,6 +64,21 @@ def create_version(request: pb.CreateVersionRequest) -> commands.CreateVersion:
         signature=from_signature(request.signature) if request.HasField("signature") else None,
         run=names.run("run", request.run) if request.run else "",
         datasets=tuple(names.dataset(f"datasets[{i}]", name) for i, name in enumerate(request.datasets)),
+        source=request.source,
+        copy_from=names.version("copy_from", request.copy_from) if request.copy_from else None,
+        external_run=request.external_run,
+        run_link=request.run_link,
+    )
+
+
+def update_version(request: pb.UpdateVersionRequest) -> commands.UpdateVersion:
+    version, fields = request.version, _mask(request.update_mask.paths, _NOTES, _UPDATABLE)
+    return commands.UpdateVersion(
+        ref=names.version("version.name", version.name),
+        etag=version.etag,
+        description=version.description if "description" in fields else None,
+        tags=dict(version.tags) if "tags" in fields else None,
+        stage=version.stage if "stage" in fields else None,
     )
 
 
@@ -172,6 +182,13 @@ def to_version(version: ModelVersion) -> res.ModelVersion:
         finalize_time=to_timestamp(version.finalize_time),
         etag=etag(name, version.revision),
         actor=version.actor,
+        source=version.source,
+        update_time=to_timestamp(version.update_time),
+        copied_from=_version_name(version.copied_from),
+        stage=version.stage,
+        external_run=version.external_run,
+        run_link=version.run_link,
+        archive_time=to_timestamp(version.archive_time),
     )
 
 
@@ -200,6 +217,7 @@ def to_alias(alias: Alias) -> res.Alias:
         actor=alias.actor,
         reason=alias.reason,
         update_time=to_timestamp(alias.update_time),
+        protected=alias.protected,
     )
 
 
@@ -216,3 +234,15 @@ def to_event(event: AliasEvent) -> res.AliasEvent:
 
 def _version_name(ref: VersionRef | None) -> str:
     return "" if ref is None else str(ref)
+
+
+def _mask(asked: Sequence[str], known: Sequence[str], default: Sequence[str]) -> Sequence[str]:
+    for field in asked:
+        if field not in known:
+            message = f"update_mask names {field!r}; only {', '.join(known)} can be updated"
+            raise InvalidField(
+                message,
+                metadata={"field": "update_mask"},
+                violations=[FieldViolation("update_mask", message)],
+            )
+    return asked or default

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, aliased
 
 from plumbline.registry.errors import AliasNotFound, ModelNotFound
 from registry_service.domain import Act, Alias, AliasEvent, AliasRef, Model, ModelVersion, VersionRef
-from registry_service.repository.models import to_alias
+from registry_service.repository.models import protecting, to_alias
 from registry_service.tables import AliasEventRow, AliasRow, ModelRow, VersionRow
 
 _From = aliased(VersionRow)
@@ -25,15 +25,15 @@ class SqlAliases:
 
     def get(self, ref: AliasRef) -> Alias:
         found = self._session.execute(
-            select(AliasRow, VersionRow.number)
+            select(AliasRow, VersionRow.number, protecting())
             .join(ModelRow, ModelRow.id == AliasRow.model_id)
             .join(VersionRow, VersionRow.id == AliasRow.version_id)
             .where(ModelRow.name == ref.model, AliasRow.name == ref.alias)
         ).one_or_none()
         if found is None:
             raise self._missing(ref, "")
-        row, number = found
-        return to_alias(row, ref.model, number)
+        row, number, policy = found
+        return to_alias(row, ref.model, number, policy)
 
     def at(self, ref: AliasRef, moment: datetime) -> Alias:
         found = self._session.execute(
@@ -55,6 +55,7 @@ class SqlAliases:
             actor=row.actor,
             reason=row.reason,
             update_time=row.time,
+            id=row.alias_id,
         )
 
     def move(
@@ -108,6 +109,7 @@ class SqlAliases:
         return [
             AliasEvent(
                 sequence=row.id,
+                alias_id=row.alias_id,
                 ref=AliasRef(model.name, name),
                 revision=row.revision,
                 from_version=_version(model, from_number),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from plumbline.registry.errors import DatabaseUnavailable
 from registry_service.ports import Transaction
 from registry_service.repository.aliases import SqlAliases
+from registry_service.repository.audit import SqlAudit
 from registry_service.repository.datasets import SqlDatasets
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
@@ -130,6 +131,7 @@ class SqlTransaction:
     runs: SqlRuns
     datasets: SqlDatasets
     lineage: SqlLineage
+    audit: SqlAudit
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -141,6 +143,7 @@ class SqlTransaction:
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),
             lineage=SqlLineage(session),
+            audit=SqlAudit(session),
         )
 
 
@@ -149,12 +152,19 @@ class SqlDatabase:
 
     SQLite: readers see a snapshot (WAL) and never wait; writers of this process queue on a lock of
     their own, those of other processes on the file's, so nobody meets "database is locked" before
-    busy_seconds have passed. PostgreSQL: readers have a snapshot (REPEATABLE READ), writers lock rows
-    (READ COMMITTED).
+    busy_seconds have passed. PostgreSQL: readers have a snapshot (REPEATABLE READ), writers take turns by
+    locking the end of the audit chain first (READ COMMITTED): changes have one order, and never deadlock.
     """
 
-    def __init__(self, engine: Engine, *, busy_seconds: float = 10.0) -> None:
-        self._engine, self._busy_seconds = engine, busy_seconds
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        busy_seconds: float = 10.0,
+        on_commit: Callable[[int], None] = lambda _sequence: None,
+    ) -> None:
+        """on_commit: called by the writing thread, with where the chain ends, after a commit added events."""
+        self._engine, self._busy_seconds, self._on_commit = engine, busy_seconds, on_commit
         self._one_writer = threading.Lock() if is_sqlite(engine) else None
 
     @contextmanager
@@ -177,8 +187,15 @@ class SqlDatabase:
             # Rows read again are read anew: a row locked after it was read may have changed between.
             Session(connection, autoflush=False, execution_options={"populate_existing": True}) as session,
         ):
-            yield SqlTransaction.on(session)
+            transaction = SqlTransaction.on(session)
+            if self._one_writer is None:
+                transaction.audit.lock()
+            yield transaction
             session.flush()
+            transaction.audit.close()
+            moved_to = transaction.audit.moved_to
+        if moved_to is not None:
+            self._on_commit(moved_to)
 
     def _turn(self) -> AbstractContextManager[None]:
         return nullcontext() if self._one_writer is None else self._wait_for_turn(self._one_writer)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import builtins
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from plumbline.registry.errors import DatasetNotFound
-from registry_service.domain import Act, Dataset, DefinitionRef
+from registry_service.domain import Act, Dataset, DefinitionRef, FeatureDefinition
 from registry_service.repository.common import insert_or_ignore
 from registry_service.repository.versions import to_fields
 from registry_service.tables import (
@@ -19,6 +19,7 @@ from registry_service.tables import (
     DatasetViewRow,
     FeatureServiceMemberRow,
     FeatureServiceRow,
+    FeatureSpecRow,
     FeatureViewRow,
 )
 
@@ -29,7 +30,7 @@ class SqlDatasets:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def add(self, dataset: Dataset, act: Act) -> Dataset:
+    def add(self, dataset: Dataset, act: Act) -> tuple[Dataset, bool]:
         # In one order everywhere, so that two transactions recording the same views never deadlock.
         views = {ref: self._definition(FeatureViewRow, ref) for ref in sorted(dataset.feature_views, key=str)}
         service_id = (
@@ -49,9 +50,12 @@ class SqlDatasets:
             "uri": dataset.uri,
             "create_time": act.time,
             "actor": act.actor,
+            "recipe": dataset.recipe,
         }
+        specs = [{"digest": item.ref.digest, "spec": item.spec} for item in dataset.feature_definitions]
+        insert_or_ignore(self._session, FeatureSpecRow, specs)
         if not insert_or_ignore(self._session, DatasetRow, [row]):
-            return self.get(dataset.digest)
+            return self.get(dataset.digest), False
         dataset_id = self._session.scalars(
             select(DatasetRow.id).where(DatasetRow.digest == dataset.digest)
         ).one()
@@ -63,10 +67,21 @@ class SqlDatasets:
         if service_id is not None:
             members = [{"service_id": service_id, "view_id": view_id} for view_id in views.values()]
             insert_or_ignore(self._session, FeatureServiceMemberRow, members)
-        return self.get(dataset.digest)
+        return self.get(dataset.digest), True
 
     def get(self, digest: str) -> Dataset:
-        return self.get_all([digest])[0]
+        dataset = self.get_all([digest])[0]
+        services = () if dataset.feature_service is None else (dataset.feature_service,)
+        refs = [*services, *dataset.feature_views]
+        specs = dict(
+            self._session.execute(
+                select(FeatureSpecRow.digest, FeatureSpecRow.spec).where(
+                    FeatureSpecRow.digest.in_([ref.digest for ref in refs])
+                )
+            ).all()
+        )
+        found = tuple(FeatureDefinition(ref, specs[ref.digest]) for ref in refs if ref.digest in specs)
+        return replace(dataset, feature_definitions=found)
 
     def get_all(self, digests: Sequence[str]) -> builtins.list[Dataset]:
         rows = self._session.scalars(select(DatasetRow).where(DatasetRow.digest.in_(digests))).all()
@@ -125,6 +140,7 @@ class SqlDatasets:
                 id=row.id,
                 create_time=row.create_time,
                 actor=row.actor,
+                recipe=row.recipe,
             )
             for row in rows
         ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Engine, exc, text
 
@@ -41,8 +42,10 @@ def migrate(engine: Engine, revision: str = "head") -> None:
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
             config.attributes["connection"] = connection
-            change = command.downgrade if revision == "base" else command.upgrade
-            change(config, revision)
+            current = MigrationContext.configure(connection).get_current_revision()
+            # Revisions are numbered in order.
+            back = revision == "base" or (revision != "head" and current is not None and current > revision)
+            (command.downgrade if back else command.upgrade)(config, revision)
     except CommandError as error:
         raise MigrationError(
             f"the database {_shown(engine)} has a schema this version of the registry does not know ({error})"

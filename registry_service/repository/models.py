@@ -5,14 +5,16 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ScalarSelect, select, update
 from sqlalchemy.orm import Session
 
 from plumbline.registry.errors import ModelExists, ModelNotFound
 from registry_service.domain import Alias, AliasRef, Model, VersionRef
 from registry_service.repository.common import insert_or_ignore
-from registry_service.tables import AliasRow, ModelRow, VersionRow
+from registry_service.repository.notes import read_tags, write_tags
+from registry_service.tables import AliasRow, ModelRow, ModelTagRow, PolicyRow, VersionRow
 
 
 class SqlModels:
@@ -25,17 +27,17 @@ class SqlModels:
         row = {
             "name": name,
             "description": description,
-            "tags": dict(tags),
             "latest_version": 0,
             "revision": 1,
             "create_time": time,
             "update_time": time,
         }
         if not insert_or_ignore(self._session, ModelRow, [row]):
-            raise ModelExists(
-                f"a model named {name!r} exists already; choose another name or use that one",
-                metadata={"model": name},
-            )
+            raise exists(name)
+        model = self.get(name)
+        if not tags:
+            return model
+        write_tags(self._session, ModelTagRow, ModelTagRow.model_id, model.id, {}, tags)
         return self.get(name)
 
     def get(self, name: str) -> Model:
@@ -68,14 +70,26 @@ class SqlModels:
             .where(ModelRow.id == model.id)
             .values(
                 description=description,
-                tags=dict(tags),
                 archive_time=archive_time,
                 update_time=time,
                 revision=ModelRow.revision + 1,
             )
             .execution_options(synchronize_session=False)
         )
+        write_tags(self._session, ModelTagRow, ModelTagRow.model_id, model.id, dict(model.tags), tags)
         return self.get(model.name)
+
+    def rename(self, model: Model, name: str, time: datetime) -> Model:
+        # Nobody else writes meanwhile: what is free now stays free.
+        if self._session.scalar(select(ModelRow.id).where(ModelRow.name == name)) is not None:
+            raise exists(name)
+        self._session.execute(
+            update(ModelRow)
+            .where(ModelRow.id == model.id)
+            .values(name=name, update_time=time, revision=ModelRow.revision + 1)
+            .execution_options(synchronize_session=False)
+        )
+        return self.get(name)
 
     def next_number(self, model: Model, time: datetime) -> int:
         return self._session.execute(
@@ -97,19 +111,20 @@ class SqlModels:
         aliases: dict[int, builtins.list[Alias]] = {row.id: [] for row in rows}
         names = {row.id: row.name for row in rows}
         found = self._session.execute(
-            select(AliasRow, VersionRow.number)
+            select(AliasRow, VersionRow.number, protecting())
             .join(VersionRow, VersionRow.id == AliasRow.version_id)
             .where(AliasRow.model_id.in_(names))
             .order_by(AliasRow.name)
         )
-        for alias, number in found:
-            aliases[alias.model_id].append(to_alias(alias, names[alias.model_id], number))
+        for alias, number, policy in found:
+            aliases[alias.model_id].append(to_alias(alias, names[alias.model_id], number, policy))
+        tags = read_tags(self._session, ModelTagRow, ModelTagRow.model_id, list(names))
         return [
             Model(
                 id=row.id,
                 name=row.name,
                 description=row.description,
-                tags=row.tags,
+                tags=tags[row.id],
                 create_time=row.create_time,
                 update_time=row.update_time,
                 archive_time=row.archive_time,
@@ -121,8 +136,28 @@ class SqlModels:
         ]
 
 
-def to_alias(row: AliasRow, model: str, number: int) -> Alias:
-    """An alias row that points at a version of the model."""
+def exists(name: str) -> ModelExists:
+    """The error for a name that is taken, if only by an archived model."""
+    return ModelExists(
+        f"a model named {name!r} exists already; choose another name or use that one",
+        metadata={"model": name},
+    )
+
+
+def protecting(alias: type[AliasRow] = AliasRow) -> ScalarSelect[Any]:
+    """The promotion policy of an alias row, as a column: its id, null where there is none."""
+    return (
+        select(PolicyRow.id)
+        .where(
+            PolicyRow.model_id == alias.model_id, PolicyRow.alias == alias.name, PolicyRow.rules.is_not(None)
+        )
+        .correlate(alias)
+        .scalar_subquery()
+    )
+
+
+def to_alias(row: AliasRow, model: str, number: int, policy: int | None) -> Alias:
+    """An alias row that points at a version of the model. policy: the id of its promotion policy."""
     return Alias(
         ref=AliasRef(model, row.name),
         version=VersionRef(model, number),
@@ -130,4 +165,6 @@ def to_alias(row: AliasRow, model: str, number: int) -> Alias:
         actor=row.actor,
         reason=row.reason,
         update_time=row.update_time,
+        id=row.id,
+        protected=policy is not None,
     )

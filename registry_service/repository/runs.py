@@ -12,9 +12,27 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from plumbline.registry.errors import RunNotFound
-from registry_service.domain import Act, CodeRevision, Dataset, RunState, TrainingRun
+from registry_service.domain import (
+    Act,
+    CodeRevision,
+    Dataset,
+    Environment,
+    ModelVersion,
+    RunState,
+    TrainingRun,
+    VersionRef,
+)
 from registry_service.repository.common import insert_or_ignore
-from registry_service.tables import CodeRow, DatasetRow, RunDatasetRow, RunRow
+from registry_service.tables import (
+    CodeRow,
+    DatasetRow,
+    EnvironmentRow,
+    ModelRow,
+    RunBaseRow,
+    RunDatasetRow,
+    RunRow,
+    VersionRow,
+)
 
 
 class SqlRuns:
@@ -36,6 +54,11 @@ class SqlRuns:
         environment_digest: str,
         datasets: Sequence[Dataset],
         act: Act,
+        environment: Environment | None = None,
+        config: str = "",
+        parent: TrainingRun | None = None,
+        base_versions: Sequence[ModelVersion] = (),
+        lease_expire_time: datetime | None = None,
     ) -> TrainingRun:
         run_id = self._session.execute(
             insert(RunRow)
@@ -56,10 +79,19 @@ class SqlRuns:
                 error="",
                 actor=act.actor,
                 revision=1,
+                environment_id=self._environment(environment_digest, environment),
+                config=config,
+                parent_id=None if parent is None else parent.id,
+                lease_expire_time=lease_expire_time,
             )
             .returning(RunRow.id)
         ).scalar_one()
         self._link(run_id, datasets)
+        bases = [
+            {"run_id": run_id, "version_id": version.id, "position": position}
+            for position, version in enumerate(base_versions)
+        ]
+        insert_or_ignore(self._session, RunBaseRow, bases)
         return self.get(name)
 
     def get(self, name: str) -> TrainingRun:
@@ -88,6 +120,19 @@ class SqlRuns:
         self._link(run.id, datasets)
         return self.get(run.name)
 
+    def renew(self, run: TrainingRun, lease_expire_time: datetime | None) -> TrainingRun:
+        self._change(run, lease_expire_time=lease_expire_time)
+        return self.get(run.name)
+
+    def expired(self, moment: datetime, limit: int) -> builtins.list[str]:
+        statement = (
+            select(RunRow.name)
+            .where(RunRow.lease_expire_time <= moment, RunRow.state == RunState.RUNNING)
+            .order_by(RunRow.lease_expire_time)
+            .limit(limit)
+        )
+        return builtins.list(self._session.scalars(statement))
+
     def finish(self, run: TrainingRun, state: RunState, error: str, time: datetime) -> TrainingRun:
         self._change(run, state=state, error=error, end_time=max(time, run.start_time))
         return self.get(run.name)
@@ -106,6 +151,18 @@ class SqlRuns:
         row = {"commit_id": code.commit, "repository": code.repository}
         insert_or_ignore(self._session, CodeRow, [row])
         return self._session.scalars(select(CodeRow.id).where(CodeRow.commit_id == code.commit)).one()
+
+    def _environment(self, digest: str, environment: Environment | None) -> int | None:
+        if environment is None:
+            return None
+        row = {
+            "digest": digest,
+            "python_version": environment.python_version,
+            "platform": environment.platform,
+            "packages": builtins.list(environment.packages),
+        }
+        insert_or_ignore(self._session, EnvironmentRow, [row])
+        return self._session.scalars(select(EnvironmentRow.id).where(EnvironmentRow.digest == digest)).one()
 
     def _link(self, run_id: int, datasets: Sequence[Dataset]) -> None:
         taken = self._session.scalar(
@@ -136,6 +193,8 @@ class SqlRuns:
             CodeRow.id.in_([row.code_id for row in rows if row.code_id is not None])
         )
         commits = dict(self._session.execute(codes).all())
+        environments = self._environments(rows)
+        parents, bases = self._parents(rows), self._bases(rows)
         return [
             TrainingRun(
                 id=row.id,
@@ -156,6 +215,39 @@ class SqlRuns:
                 error=row.error,
                 actor=row.actor,
                 revision=row.revision,
+                environment=environments.get(row.environment_id or 0),
+                config=row.config,
+                parent=parents.get(row.parent_id or 0, ""),
+                base_versions=tuple(bases[row.id]),
+                lease_expire_time=row.lease_expire_time,
             )
             for row in rows
         ]
+
+    def _environments(self, rows: Sequence[RunRow]) -> dict[int, Environment]:
+        ids = {row.environment_id for row in rows} - {None}
+        if not ids:
+            return {}
+        found = self._session.scalars(select(EnvironmentRow).where(EnvironmentRow.id.in_(ids)))
+        return {
+            item.id: Environment(item.python_version, item.platform, tuple(item.packages)) for item in found
+        }
+
+    def _parents(self, rows: Sequence[RunRow]) -> dict[int, str]:
+        ids = {row.parent_id for row in rows} - {None}
+        if not ids:
+            return {}
+        return dict(self._session.execute(select(RunRow.id, RunRow.name).where(RunRow.id.in_(ids))).all())
+
+    def _bases(self, rows: Sequence[RunRow]) -> defaultdict[int, builtins.list[VersionRef]]:
+        found: defaultdict[int, list[VersionRef]] = defaultdict(list)
+        statement = (
+            select(RunBaseRow.run_id, ModelRow.name, VersionRow.number)
+            .join(VersionRow, VersionRow.id == RunBaseRow.version_id)
+            .join(ModelRow, ModelRow.id == VersionRow.model_id)
+            .where(RunBaseRow.run_id.in_([row.id for row in rows]))
+            .order_by(RunBaseRow.position)
+        )
+        for run_id, model, number in self._session.execute(statement):
+            found[run_id].append(VersionRef(model, number))
+        return found

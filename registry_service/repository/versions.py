@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from plumbline.registry.errors import ModelNotFound, VersionNotFound
 from registry_service.domain import (
+    NO_STAGE,
     Act,
     Dataset,
     Evaluation,
@@ -29,6 +30,7 @@ from registry_service.domain import (
     VersionState,
 )
 from registry_service.repository.common import insert_or_ignore
+from registry_service.repository.notes import read_tags, upsert_metric, write_tags
 from registry_service.tables import (
     AliasRow,
     BlobRow,
@@ -37,8 +39,10 @@ from registry_service.tables import (
     FileRow,
     ModelRow,
     RunRow,
+    VersionAnnotationRow,
     VersionDatasetRow,
     VersionRow,
+    VersionTagRow,
 )
 
 
@@ -59,6 +63,10 @@ class SqlVersions:
         run: TrainingRun | None,
         datasets: Sequence[Dataset],
         act: Act,
+        source: str = "",
+        external_run: str = "",
+        run_link: str = "",
+        copied_from: ModelVersion | None = None,
     ) -> ModelVersion:
         version_id = self._session.execute(
             insert(VersionRow)
@@ -66,17 +74,30 @@ class SqlVersions:
                 model_id=model.id,
                 number=number,
                 state=VersionState.DRAFT,
-                description=description,
-                tags=dict(tags),
                 signature=None if signature is None else asdict(signature),
                 run_id=None if run is None else run.id,
                 manifest_digest="",
                 create_time=act.time,
                 actor=act.actor,
                 revision=1,
+                source=source,
+                external_run=external_run,
+                run_link=run_link,
+                copied_from_id=None if copied_from is None else copied_from.id,
             )
             .returning(VersionRow.id)
         ).scalar_one()
+        self._session.execute(
+            insert(VersionAnnotationRow).values(
+                version_id=version_id,
+                model_id=model.id,
+                description=description,
+                stage=NO_STAGE,
+                update_time=act.time,
+                revision=0,
+            )
+        )
+        write_tags(self._session, VersionTagRow, VersionTagRow.version_id, version_id, {}, tags)
         links = [
             {"version_id": version_id, "dataset_id": dataset.id, "position": position}
             for position, dataset in enumerate(datasets)
@@ -86,13 +107,14 @@ class SqlVersions:
         return self.get(VersionRef(model.name, number))
 
     def get(self, ref: VersionRef) -> ModelVersion:
-        row = self._session.scalars(
-            select(VersionRow)
+        row = self._session.execute(
+            select(VersionRow, VersionAnnotationRow)
             .join(ModelRow, ModelRow.id == VersionRow.model_id)
+            .join(VersionAnnotationRow, VersionAnnotationRow.version_id == VersionRow.id)
             .where(ModelRow.name == ref.model, VersionRow.number == ref.number)
         ).one_or_none()
         if row is not None:
-            return self._versions([row], ref.model)[0]
+            return self._versions([(row[0], row[1])], ref.model)[0]
         if self._session.scalar(select(ModelRow.id).where(ModelRow.name == ref.model)) is None:
             raise ModelNotFound(f"there is no model {ref.model!r}", metadata={"model": ref.model})
         raise VersionNotFound(
@@ -102,14 +124,16 @@ class SqlVersions:
 
     def list(self, model: Model, *, before: int | None, limit: int) -> builtins.list[ModelVersion]:
         statement = (
-            select(VersionRow)
+            select(VersionRow, VersionAnnotationRow)
+            .join(VersionAnnotationRow, VersionAnnotationRow.version_id == VersionRow.id)
             .where(VersionRow.model_id == model.id)
             .order_by(VersionRow.number.desc())
             .limit(limit)
         )
         if before is not None:
             statement = statement.where(VersionRow.number < before)
-        return self._versions(self._session.scalars(statement).all(), model.name)
+        found = [(row, notes) for row, notes in self._session.execute(statement)]
+        return self._versions(found, model.name)
 
     def add_file(self, version: ModelVersion, file: ModelFile, time: datetime) -> None:
         blob = {"sha256": file.sha256, "size_bytes": file.size_bytes, "create_time": time}
@@ -127,15 +151,29 @@ class SqlVersions:
 
     def finalize(self, version: ModelVersion, manifest_digest: str, time: datetime) -> ModelVersion:
         self._change(version, state=VersionState.READY, manifest_digest=manifest_digest, finalize_time=time)
+        self._touch(version, time)
         return self.get(version.ref)
 
     def archive(self, version: ModelVersion, time: datetime) -> ModelVersion:
         self._change(version, state=VersionState.ARCHIVED, archive_time=time)
+        self._touch(version, time)
         return self.get(version.ref)
 
-    def add_evaluation(self, version: ModelVersion, dataset: Dataset, evaluation: Evaluation) -> None:
-        self._session.execute(
-            insert(EvaluationRow).values(
+    def annotate(
+        self, version: ModelVersion, *, description: str, tags: Mapping[str, str], stage: str, time: datetime
+    ) -> ModelVersion:
+        self._touch(version, time, description=description, stage=stage)
+        write_tags(
+            self._session, VersionTagRow, VersionTagRow.version_id, version.id, dict(version.tags), tags
+        )
+        return self.get(version.ref)
+
+    def add_evaluation(self, version: ModelVersion, dataset: Dataset, evaluation: Evaluation) -> int:
+        for name, value in evaluation.metrics.items():
+            upsert_metric(self._session, version.id, name, value)
+        return self._session.execute(
+            insert(EvaluationRow)
+            .values(
                 version_id=version.id,
                 dataset_id=dataset.id,
                 split=evaluation.split,
@@ -143,6 +181,15 @@ class SqlVersions:
                 create_time=evaluation.create_time,
                 actor=evaluation.actor,
             )
+            .returning(EvaluationRow.id)
+        ).scalar_one()
+
+    def _touch(self, version: ModelVersion, time: datetime, **values: Any) -> None:
+        self._session.execute(
+            update(VersionAnnotationRow)
+            .where(VersionAnnotationRow.version_id == version.id)
+            .values(revision=VersionAnnotationRow.revision + 1, update_time=time, **values)
+            .execution_options(synchronize_session=False)
         )
 
     def _change(self, version: ModelVersion, **values: Any) -> None:
@@ -153,9 +200,13 @@ class SqlVersions:
             .execution_options(synchronize_session=False)
         )
 
-    def _versions(self, rows: Sequence[VersionRow], model: str) -> builtins.list[ModelVersion]:
+    def _versions(
+        self, found: Sequence[tuple[VersionRow, VersionAnnotationRow]], model: str
+    ) -> builtins.list[ModelVersion]:
+        rows = [row for row, _ in found]
         ids = [row.id for row in rows]
-        runs = self._runs(rows)
+        tags = read_tags(self._session, VersionTagRow, VersionTagRow.version_id, ids)
+        runs, origins = self._runs(rows), self._origins(rows)
         datasets, files = self._datasets(ids), self._files(ids)
         evaluations, aliases = self._evaluations(ids), self._aliases(ids)
         return [
@@ -163,8 +214,8 @@ class SqlVersions:
                 id=row.id,
                 ref=VersionRef(model, row.number),
                 state=VersionState(row.state),
-                description=row.description,
-                tags=row.tags,
+                description=notes.description,
+                tags=tags[row.id],
                 signature=None if row.signature is None else to_signature(row.signature),
                 run=runs.get(row.run_id or 0, ""),
                 datasets=tuple(datasets[row.id]),
@@ -174,11 +225,30 @@ class SqlVersions:
                 aliases=tuple(aliases[row.id]),
                 create_time=row.create_time,
                 finalize_time=row.finalize_time,
-                revision=row.revision,
+                revision=row.revision + notes.revision,
                 actor=row.actor,
+                model_id=row.model_id,
+                source=row.source,
+                external_run=row.external_run,
+                run_link=row.run_link,
+                copied_from=origins.get(row.copied_from_id or 0),
+                stage=notes.stage,
+                update_time=notes.update_time,
+                archive_time=row.archive_time,
             )
-            for row in rows
+            for row, notes in found
         ]
+
+    def _origins(self, rows: Sequence[VersionRow]) -> dict[int, VersionRef]:
+        ids = [row.copied_from_id for row in rows if row.copied_from_id is not None]
+        if not ids:
+            return {}
+        statement = (
+            select(VersionRow.id, ModelRow.name, VersionRow.number)
+            .join(ModelRow, ModelRow.id == VersionRow.model_id)
+            .where(VersionRow.id.in_(ids))
+        )
+        return {row_id: VersionRef(name, number) for row_id, name, number in self._session.execute(statement)}
 
     def _runs(self, rows: Sequence[VersionRow]) -> dict[int, str]:
         ids = [row.run_id for row in rows if row.run_id is not None]

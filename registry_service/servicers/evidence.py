@@ -31,6 +31,10 @@ class EvidenceMethods(ModelRegistryServiceServicer):
             request, res.TrainingRun, lambda tx, act: codec.to_run(runs.log(tx, act, command))
         )
 
+    async def RenewRun(self, request: pb.RenewRunRequest, context: Any) -> res.TrainingRun:
+        command = codec.renew_run(request)
+        return await self._calls.write(lambda tx, act: codec.to_run(runs.renew(tx, act, command)))
+
     async def FinishRun(self, request: pb.FinishRunRequest, context: Any) -> res.TrainingRun:
         command = codec.finish_run(request)
         return await self._calls.change(

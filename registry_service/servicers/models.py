@@ -44,6 +44,21 @@ class ModelMethods(ModelRegistryServiceServicer):
             request, res.Model, lambda tx, act: codec.to_model(models.update(tx, act, command))
         )
 
+    async def RenameModel(self, request: pb.RenameModelRequest, context: Any) -> res.Model:
+        name = names.model("name", request.name)
+        new = names.model_id("new_model_id", request.new_model_id)
+        return await self._calls.change(
+            request,
+            res.Model,
+            lambda tx, act: codec.to_model(models.rename(tx, act, name, new, request.etag)),
+        )
+
+    async def RestoreModel(self, request: pb.RestoreModelRequest, context: Any) -> res.Model:
+        name = names.model("name", request.name)
+        return await self._calls.change(
+            request, res.Model, lambda tx, act: codec.to_model(models.restore(tx, act, name, request.etag))
+        )
+
     async def ArchiveModel(self, request: pb.ArchiveModelRequest, context: Any) -> res.Model:
         name = names.model("name", request.name)
         return await self._calls.change(

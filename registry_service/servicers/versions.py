@@ -46,6 +46,12 @@ class VersionMethods(ModelRegistryServiceServicer):
         items, token = page.cut(found, codec.to_version, lambda version: (version.ref.number,))
         return pb.ListVersionsResponse(versions=items, next_page_token=token)
 
+    async def UpdateVersion(self, request: pb.UpdateVersionRequest, context: Any) -> res.ModelVersion:
+        command = codec.update_version(request)
+        return await self._calls.change(
+            request, res.ModelVersion, lambda tx, act: codec.to_version(versions.update(tx, act, command))
+        )
+
     async def ArchiveVersion(self, request: pb.ArchiveVersionRequest, context: Any) -> res.ModelVersion:
         ref = names.version("name", request.name)
         return await self._calls.change(

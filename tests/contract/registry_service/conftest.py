@@ -97,8 +97,15 @@ def database_url(backend: str, fast_folder: Path, request: pytest.FixtureRequest
     url = request.getfixturevalue("postgres_database")
     # As a replica does it, without the triggers that keep the evidence.
     tables = ", ".join(Base.metadata.tables)
-    _maintain(url, f"SET session_replication_role = replica; TRUNCATE {tables} RESTART IDENTITY")
-    _maintain(url, "UPDATE alembic_version SET version_num = '0001'")
+    _maintain(
+        url,
+        "SET session_replication_role = replica; "
+        # The chain of events begins with the one of the migration.
+        "CREATE TEMPORARY TABLE beginning AS SELECT * FROM audit_event WHERE sequence = 1; "
+        f"TRUNCATE {tables} RESTART IDENTITY; INSERT INTO audit_event SELECT * FROM beginning; "
+        "INSERT INTO audit_head SELECT 1, sequence, hash FROM beginning",
+    )
+    _maintain(url, "UPDATE alembic_version SET version_num = '0002'")
     yield url
 
 

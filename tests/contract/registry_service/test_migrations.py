@@ -44,7 +44,7 @@ def test_servers_that_start_together_migrate_once(empty_database: str) -> None:
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(migrate, engines))
     with engines[0].connect() as connection:
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [("0001",)]
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).all() == [("0002",)]
     for engine in engines:
         engine.dispose()
 

@@ -1,0 +1,157 @@
+"""Records as their events vouch for them: everything that only an event may change.
+
+What is computed from other records (a version's aliases, a model's latest number) is vouched for by the
+events of those. Names of models are left out below models: renaming is an event of the model alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from registry_service.domain import (
+    AliasRef,
+    Dataset,
+    Evaluation,
+    Model,
+    ModelVersion,
+    TrainingRun,
+    VersionRef,
+)
+from registry_service.events import Kind, Subject
+
+State = Mapping[str, Any]
+
+
+def of_model(model: Model) -> State:
+    return {
+        "name": model.name,
+        "description": model.description,
+        "tags": dict(model.tags),
+        "create_time": model.create_time,
+        "archive_time": model.archive_time,
+    }
+
+
+def of_version(version: ModelVersion) -> State:
+    """With its notes, and its files by path."""
+    return {
+        "model": version.model_id,
+        "number": version.ref.number,
+        "state": version.state.value,
+        "description": version.description,
+        "tags": dict(version.tags),
+        "stage": version.stage,
+        "signature": None if version.signature is None else asdict(version.signature),
+        "run": version.run,
+        "datasets": list(version.datasets),
+        "files": [[file.path, file.sha256, file.size_bytes, file.media_type] for file in version.files],
+        "manifest_digest": version.manifest_digest,
+        "source": version.source,
+        "external_run": version.external_run,
+        "run_link": version.run_link,
+        "copied_from": None if version.copied_from is None else version.copied_from.number,
+        "create_time": version.create_time,
+        "finalize_time": version.finalize_time,
+        "archive_time": version.archive_time,
+        "actor": version.actor,
+    }
+
+
+def of_alias(model_id: int, name: str, holder: VersionRef | None, revision: int) -> State:
+    """holder None: cleared."""
+    return {
+        "model": model_id,
+        "name": name,
+        "version": None if holder is None else holder.number,
+        "revision": revision,
+    }
+
+
+def of_run(run: TrainingRun) -> State:
+    return {
+        "name": run.name,
+        "display_name": run.display_name,
+        "state": run.state.value,
+        "parameters": dict(run.parameters),
+        "metrics": dict(run.metrics),
+        "tags": dict(run.tags),
+        "seed": run.seed,
+        "code": None if run.code is None else asdict(run.code),
+        "environment_digest": run.environment_digest,
+        "environment": None if run.environment is None else asdict(run.environment),
+        "config": run.config,
+        "parent": run.parent,
+        "base_versions": [version.number for version in run.base_versions],
+        "datasets": list(run.datasets),
+        "start_time": run.start_time,
+        "end_time": run.end_time,
+        "error": run.error,
+        "actor": run.actor,
+    }
+
+
+def of_dataset(dataset: Dataset) -> State:
+    return {
+        "digest": dataset.digest,
+        "display_name": dataset.display_name,
+        "row_count": dataset.row_count,
+        "schema": [asdict(field) for field in dataset.schema],
+        "as_of_start": dataset.as_of_start,
+        "as_of_end": dataset.as_of_end,
+        "feature_service": str(dataset.feature_service or ""),
+        "feature_views": [str(view) for view in dataset.feature_views],
+        "entity_digest": dataset.entity_digest,
+        "uri": dataset.uri,
+        "recipe": dataset.recipe,
+        "create_time": dataset.create_time,
+        "actor": dataset.actor,
+    }
+
+
+def of_evaluation(version: ModelVersion, evaluation: Evaluation) -> State:
+    return {
+        "model": version.model_id,
+        "version": version.ref.number,
+        "dataset": evaluation.dataset,
+        "split": evaluation.split,
+        "metrics": dict(evaluation.metrics),
+        "create_time": evaluation.create_time,
+        "actor": evaluation.actor,
+    }
+
+
+def difference(before: Model | ModelVersion, after: Model | ModelVersion) -> State:
+    """What a change of notes did: new description and tags, where they are others."""
+    changed: dict[str, Any] = {}
+    if before.description != after.description:
+        changed["description"] = after.description
+    tags = {key: value for key, value in after.tags.items() if before.tags.get(key) != value}
+    removed = sorted(set(before.tags) - set(after.tags))
+    return changed | ({"tags": tags} if tags else {}) | ({"removed_tags": removed} if removed else {})
+
+
+def model_subject(model: Model) -> Subject:
+    return Subject(Kind.MODEL, model.id, f"models/{model.name}", model.id)
+
+
+def version_subject(version: ModelVersion) -> Subject:
+    return Subject(Kind.VERSION, version.id, str(version.ref), version.model_id)
+
+
+def alias_subject(model: Model, alias_id: int, ref: AliasRef) -> Subject:
+    return Subject(Kind.ALIAS, alias_id, str(ref), model.id)
+
+
+def evaluation_subject(version: ModelVersion, evaluation_id: int) -> Subject:
+    name = f"{version.ref}/evaluations/{evaluation_id}"
+    return Subject(Kind.EVALUATION, evaluation_id, name, version.model_id)
+
+
+def run_subject(run: TrainingRun) -> Subject:
+    return Subject(Kind.RUN, run.id, f"runs/{run.name}")
+
+
+def dataset_subject(dataset: Dataset) -> Subject:
+    return Subject(Kind.DATASET, dataset.id, f"datasets/{dataset.digest}")
