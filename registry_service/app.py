@@ -16,10 +16,13 @@ from plumbline.registry.errors import DatabaseUnavailable
 from plumbline.registry.v1.model_registry_service_pb2 import DESCRIPTOR
 from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
 from registry_service.blobs import LocalBlobs
+from registry_service.calls import Calls
 from registry_service.changes import Changes
+from registry_service.news import News
+from registry_service.reading import CachedReads
 from registry_service.repository.database import SqlDatabase, open_engine, patience
+from registry_service.repository.freshness import open_freshness
 from registry_service.repository.migration import MigrationError, migrate
-from registry_service.servicers.calls import Calls
 from registry_service.servicers.registry import Registry
 from registry_service.settings import RegistrySettings
 from registry_service.threads import Threads
@@ -46,13 +49,20 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
     """The service on a migrated database and a clean artifact folder. Raises StartupError."""
     blobs = LocalBlobs(settings.artifacts_dir)
     engine = await asyncio.to_thread(_open, settings, blobs)
-    database = SqlDatabase(engine, busy_seconds=settings.busy_seconds)
+    freshness, looking = open_freshness(engine), Threads("news", 1)
+    news = News(freshness, looking, patience(settings.busy_seconds))
+    loop = asyncio.get_running_loop()
+
+    def committed(_sequence: int) -> None:
+        loop.call_soon_threadsafe(news.wake)
+
+    database = SqlDatabase(engine, busy_seconds=settings.busy_seconds, on_commit=committed)
     changes = Changes(database, utc_now)
     transactions = Threads("database", settings.database_threads)
     files = Threads("files", settings.file_threads)
+    calls = Calls(database, changes, transactions, patience(settings.busy_seconds))
     servicer = Registry(
-        Calls(database, changes, transactions, patience(settings.busy_seconds)),
-        Transfers(blobs, files, settings.max_file_bytes),
+        calls, CachedReads(calls, news), news, Transfers(blobs, files, settings.max_file_bytes)
     )
     housekeeping = asyncio.create_task(_forget_old_requests(changes, transactions))
     try:
@@ -61,17 +71,20 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
                 DESCRIPTOR.services_by_name["ModelRegistryService"].full_name,
                 partial(add_ModelRegistryServiceServicer_to_server, servicer),
                 polled=frozenset({"ResolveAlias"}),
+                hot=frozenset({"GetModel", "GetVersion", "ResolveAlias"}),
+                drain=news.end,
             )
         ]
     finally:
         housekeeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await housekeeping
-        for what, threads in (("database", transactions), ("files", files)):
+        for what, threads in (("database", transactions), ("news", looking), ("files", files)):
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
             if hanging:
                 # As after a kill: what was not committed is undone, unfinished files go at the next start.
                 _log.warning("%d calls still wait for the %s; stopping without them", hanging, what)
+        freshness.close()
         engine.dispose()
 
 

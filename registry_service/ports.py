@@ -52,18 +52,25 @@ class Request:
 class RequestStore(Protocol):
     """Answers given, by request id."""
 
-    def claim(self, request: Request, time: datetime) -> bytes | None:
-        """Takes the request id, or returns the answer given under it before.
+    def find(self, request: Request) -> bytes | None:
+        """The answer given under the request id before, if there was one. Transactions that write take turns,
+        so what is not found now is found by the next one that asks. Raises RequestIdReused when another
+        request came under the id."""
 
-        Of transactions claiming one id at once, the later ones wait for the first to end. Raises
-        RequestIdReused when another request came under the id.
-        """
-
-    def answer(self, request: Request, reply: bytes) -> None:
-        """Keeps the answer of a claimed request."""
+    def keep(self, request: Request, reply: bytes, time: datetime) -> None:
+        """Keeps the answer of a request that was not found."""
 
     def forget_before(self, time: datetime) -> int:
         """Removes requests claimed before a moment; returns how many."""
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A version number that was taken. archive_time: of the model, None while it is active."""
+
+    model_id: int
+    number: int
+    archive_time: datetime | None
 
 
 class ModelStore(Protocol):
@@ -96,8 +103,9 @@ class ModelStore(Protocol):
     def rename(self, model: Model, name: str, time: datetime) -> Model:
         """Gives the model another name. Raises ModelExists."""
 
-    def next_number(self, model: Model, time: datetime) -> int:
-        """Takes the next version number: 1, 2, 3 … without gaps or repeats, whoever asks at once."""
+    def next_number(self, name: str, time: datetime) -> Numbered:
+        """Locks the model and takes its next version number: 1, 2, 3 … without gaps or repeats, whoever asks
+        at once. Raises ModelNotFound."""
 
 
 class VersionStore(Protocol):
@@ -105,8 +113,8 @@ class VersionStore(Protocol):
 
     def add(
         self,
-        model: Model,
-        number: int,
+        model_id: int,
+        ref: VersionRef,
         *,
         description: str,
         tags: Mapping[str, str],
@@ -263,8 +271,31 @@ class AuditStore(Protocol):
     ) -> Sequence[AuditEvent]:
         """In order, those with a sequence above `after`; of some kinds, of one model, where given."""
 
-    def changed_models(self, after: int) -> frozenset[int | None]:
-        """The ids of the models that events above `after` are about; None stands for events of no model."""
+    def hash_at(self, sequence: int) -> str | None:
+        """The hash of an event; None when there is none of that sequence."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Events up to `sequence` were about these models, by id; None: about too many to tell."""
+
+    sequence: int
+    models: frozenset[int] | None
+
+
+class Freshness(Protocol):
+    """Tells cheaply what was committed since, by whatever process. One caller at a time."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether looking takes so long that it belongs on a thread."""
+
+    def look(self, known: int) -> Changed | None:
+        """What the events above `known` are about, of all that were committed before the call; None when the
+        database gives no answer."""
+
+    def close(self) -> None:
+        """Lets go of the database."""
 
 
 class Transaction(Protocol):

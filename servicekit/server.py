@@ -48,6 +48,8 @@ class Service:
     polled: frozenset[str] = frozenset()
     #: Methods that are called all the time; OK is logged at DEBUG unless slow.
     hot: frozenset[str] = frozenset()
+    #: Called when the server begins to drain: streams that would never end by themselves must end now.
+    drain: Callable[[], None] = lambda: None
 
     def full_names(self, methods: frozenset[str]) -> frozenset[str]:
         """Methods as gRPC names them on the wire."""
@@ -122,6 +124,8 @@ class GrpcServer:
     async def stop(self, grace: float | None = None) -> None:
         """Reports NOT_SERVING, takes no new calls, and gives those in flight `grace` seconds."""
         await self.set_serving(False)
+        for service in self._services:
+            service.drain()
         await self._server.stop(self._settings.grace_seconds if grace is None else grace)
 
 

@@ -9,9 +9,9 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
 from registry_service import datasets, lineage, names, runs, versions
+from registry_service.calls import Calls, Page
 from registry_service.codec import evidence as codec
 from registry_service.codec.models import to_evaluation
-from registry_service.servicers.calls import Calls, Page
 
 
 class EvidenceMethods(ModelRegistryServiceServicer):

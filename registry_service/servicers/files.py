@@ -12,8 +12,8 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
 from registry_service import names, versions
+from registry_service.calls import Calls
 from registry_service.codec import models as codec
-from registry_service.servicers.calls import Calls
 from registry_service.transfers import Transfers
 
 #: The longest chunk of an upload.

@@ -9,15 +9,18 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
 from registry_service import aliases, models, names
+from registry_service.calls import Calls, Page
 from registry_service.codec import models as codec
 from registry_service.codec.values import from_timestamp
-from registry_service.servicers.calls import Calls, Page
+from registry_service.ports import Transaction
+from registry_service.reading import Answer, CachedReads
 
 
 class ModelMethods(ModelRegistryServiceServicer):
     """CreateModel to ArchiveModel."""
 
     _calls: Calls
+    _reads: CachedReads
 
     async def CreateModel(self, request: pb.CreateModelRequest, context: Any) -> res.Model:
         command = codec.create_model(request)
@@ -25,9 +28,16 @@ class ModelMethods(ModelRegistryServiceServicer):
             request, res.Model, lambda tx, act: codec.to_model(models.create(tx, act, command))
         )
 
-    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> res.Model:
+    async def GetModel(  # type: ignore[override] # the reply as it goes over the wire
+        self, request: pb.GetModelRequest, context: Any
+    ) -> bytes:
         name = names.model("name", request.name)
-        return codec.to_model(await self._calls.read(lambda tx: models.get(tx, name)))
+
+        def read(transaction: Transaction) -> Answer:
+            model = models.get(transaction, name)
+            return Answer(codec.to_model(model).SerializeToString(), model.id)
+
+        return await self._reads.read(("GetModel", name), read)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         page = Page(request, request.page_size, request.page_token, (str,))
@@ -70,6 +80,7 @@ class AliasMethods(ModelRegistryServiceServicer):
     """SetAlias to ListAliasHistory."""
 
     _calls: Calls
+    _reads: CachedReads
 
     async def SetAlias(self, request: pb.SetAliasRequest, context: Any) -> res.Alias:
         command = codec.set_alias(request)
@@ -83,11 +94,18 @@ class AliasMethods(ModelRegistryServiceServicer):
             request, res.AliasEvent, lambda tx, act: codec.to_event(aliases.clear(tx, act, command))
         )
 
-    async def ResolveAlias(self, request: pb.ResolveAliasRequest, context: Any) -> pb.ResolveAliasResponse:
+    async def ResolveAlias(  # type: ignore[override] # as above
+        self, request: pb.ResolveAliasRequest, context: Any
+    ) -> bytes:
         ref = names.alias("name", request.name)
         as_of = from_timestamp("as_of", request.as_of) if request.HasField("as_of") else None
-        alias, version = await self._calls.read(lambda tx: aliases.resolve(tx, ref, as_of))
-        return pb.ResolveAliasResponse(alias=codec.to_alias(alias), version=codec.to_version(version))
+
+        def read(transaction: Transaction) -> Answer:
+            alias, version = aliases.resolve(transaction, ref, as_of)
+            reply = pb.ResolveAliasResponse(alias=codec.to_alias(alias), version=codec.to_version(version))
+            return Answer(reply.SerializeToString(), version.model_id)
+
+        return await self._reads.read(("ResolveAlias", ref, as_of), read)
 
     async def ListAliasHistory(
         self, request: pb.ListAliasHistoryRequest, context: Any

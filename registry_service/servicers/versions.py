@@ -9,14 +9,17 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
 from registry_service import names, versions
+from registry_service.calls import Calls, Page
 from registry_service.codec import models as codec
-from registry_service.servicers.calls import Calls, Page
+from registry_service.ports import Transaction
+from registry_service.reading import Answer, CachedReads
 
 
 class VersionMethods(ModelRegistryServiceServicer):
     """CreateVersion to ArchiveVersion."""
 
     _calls: Calls
+    _reads: CachedReads
 
     async def CreateVersion(self, request: pb.CreateVersionRequest, context: Any) -> res.ModelVersion:
         command = codec.create_version(request)
@@ -32,9 +35,16 @@ class VersionMethods(ModelRegistryServiceServicer):
             lambda tx, act: codec.to_version(versions.finalize(tx, act, ref, request.etag)),
         )
 
-    async def GetVersion(self, request: pb.GetVersionRequest, context: Any) -> res.ModelVersion:
+    async def GetVersion(  # type: ignore[override] # the reply as it goes over the wire
+        self, request: pb.GetVersionRequest, context: Any
+    ) -> bytes:
         ref = names.version_or_alias("name", request.name)
-        return codec.to_version(await self._calls.read(lambda tx: versions.get(tx, ref)))
+
+        def read(transaction: Transaction) -> Answer:
+            version = versions.get(transaction, ref)
+            return Answer(codec.to_version(version).SerializeToString(), version.model_id)
+
+        return await self._reads.read(("GetVersion", ref), read)
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
         model = names.model("parent", request.parent)

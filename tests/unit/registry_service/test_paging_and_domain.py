@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from plumbline.registry.errors import InvalidField, InvalidPageToken
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
+from registry_service.calls import PAGE_BYTES, Page
 from registry_service.domain import ModelFile, etag, manifest_digest
 from registry_service.paging import decode_token, encode_token, page_size
-from registry_service.servicers.calls import PAGE_BYTES, Page
 
 keys = st.lists(st.one_of(st.integers(-(2**63), 2**63 - 1), st.text(max_size=20)), min_size=1, max_size=4)
 
