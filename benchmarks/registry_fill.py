@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert, text, update
 
 from registry_service.repository.database import begin_write, open_engine
 from registry_service.repository.migration import migrate
@@ -56,6 +56,7 @@ def fill(url: str, versions: int, per_batch: int) -> None:
             connection,
             [{"id": served, "model_id": 2, "number": 1, "source": "s3://bucket/models/served/1"}],
         )
+        make_ready(connection)
         add_rows(
             connection,
             VersionTagRow,
@@ -96,14 +97,14 @@ def add_models(connection: Connection, names: Sequence[str], latest: Sequence[in
 
 
 def add_versions(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """READY ones. rows: id, model_id, number and what else differs."""
+    """Drafts, until `make_ready`. rows: id, model_id, number and what else differs."""
     common = {
-        "state": "READY",
+        "state": "DRAFT",
         "signature": None,
         "run_id": None,
-        "manifest_digest": _MANIFEST,
+        "manifest_digest": "",
         "actor": "bench",
-        "revision": 2,
+        "revision": 1,
         "source": "",
         "external_run": "",
         "run_link": "",
@@ -112,7 +113,7 @@ def add_versions(connection: Connection, rows: Sequence[dict[str, Any]]) -> None
     add_rows(
         connection,
         VersionRow,
-        [{**common, "create_time": time, "finalize_time": time, **row} for row, time in made],
+        [{**common, "create_time": time, **row} for row, time in made],
     )
     add_rows(
         connection,
@@ -129,6 +130,12 @@ def add_versions(connection: Connection, rows: Sequence[dict[str, Any]]) -> None
             for row, time in made
         ],
     )
+
+
+def make_ready(connection: Connection) -> None:
+    """All drafts; from here on nothing can be tied to them."""
+    ready = {"state": "READY", "manifest_digest": _MANIFEST, "revision": 2}
+    connection.execute(update(VersionRow).values(**ready, finalize_time=VersionRow.create_time))
 
 
 def add_aliases(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
