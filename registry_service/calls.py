@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -63,6 +64,10 @@ class Calls:
     async def act(self, actor: str, work: Callable[[Transaction, Act], T]) -> T:
         """As `write`, in the name of somebody: a user known otherwise, or the registry itself."""
         return await self._patiently(self._writer.run(lambda tx: work(tx, self._changes.act(actor))))
+
+    def now(self) -> datetime:
+        """The present moment, for answers that depend on it."""
+        return self._changes.now()
 
     async def _patiently(self, answer: Awaitable[T]) -> T:
         try:

@@ -34,6 +34,7 @@ from registry_service.domain import (
 )
 from registry_service.events import AuditEvent, Head
 from registry_service.names import NodeName
+from registry_service.ports_impact import ImpactStore
 
 #: The present moment, zone-aware UTC.
 Clock = Callable[[], datetime]
@@ -322,6 +323,8 @@ class Transaction(Protocol):
     def datasets(self) -> DatasetStore: ...
     @property
     def lineage(self) -> LineageStore: ...
+    @property
+    def impact(self) -> ImpactStore: ...
     @property
     def audit(self) -> AuditStore: ...
 
