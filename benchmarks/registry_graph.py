@@ -1,7 +1,7 @@
 """A lineage graph of a hundred thousand nodes for our registry, and what is asked about it.
 
-Feature views → services (a few views each) → datasets → runs (two datasets and one commit each) → versions → aliases
-and deployments. From a view downstream that is some hundreds of nodes within six edges.
+Feature views → services (a few views each) → datasets → runs (two datasets and one commit each) → versions →
+aliases and deployments. From a view downstream that is some hundreds of nodes within six edges.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def fill_graph(url: str, sizes: Sizes) -> None:
             ],
         )
         step = sizes.versions // sizes.deployments
-        add_rows(connection, DeploymentRow, [_deployment(n, n * step) for n in range(1, sizes.deployments + 1)])
+        add_rows(
+            connection, DeploymentRow, [_deployment(n, n * step) for n in range(1, sizes.deployments + 1)]
+        )
 
 
 def downstream(sizes: Sizes, page_size: int) -> list[bytes]:

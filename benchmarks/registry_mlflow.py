@@ -2,9 +2,9 @@
 
     python registry_mlflow.py DATABASE_URL VERSIONS PER_BATCH
 
-Makes MLflow's tables and fills them: the model "large" with so many versions, each with the tags "batch" (shared
-by PER_BATCH versions) and "team"; the model "served" with one version and the alias "champion" on it; the model
-"growing" without versions. The rows are those that its own calls would leave, written together.
+Makes MLflow's tables and fills them: the model "large" with so many versions, each with the tags "batch"
+(shared by PER_BATCH versions) and "team"; the model "served" with one version and the alias "champion" on it;
+the model "growing" without versions. The rows are those that its own calls would leave, written together.
 """
 
 from __future__ import annotations

@@ -73,7 +73,13 @@ def fill_mlflow(folder: Path, database_url: str, versions: int) -> None:
     """See `registry_mlflow`. Raises SystemExit with what it wrote."""
     folder.mkdir(parents=True, exist_ok=True)
     script = Path(__file__).with_name("registry_mlflow.py")
-    command = [str(python_of("mlflow")), str(script), _for_mlflow(database_url), str(versions), str(PER_BATCH)]
+    command = [
+        str(python_of("mlflow")),
+        str(script),
+        _for_mlflow(database_url),
+        str(versions),
+        str(PER_BATCH),
+    ]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=folder, env=os.environ | _QUIET, timeout=900
     )

@@ -174,7 +174,9 @@ class AliasStore(Protocol):
         restored_revision: int | None = None,
     ) -> AliasEvent:
         """Points the alias at a version, or at none, and writes the move to the history in the same
-        transaction. restored_revision: of a rollback, the move whose holder it puts back. The moves of one alias have growing revisions and never falling times."""
+        transaction. The moves of one alias have growing revisions and never falling times.
+
+        restored_revision: of a rollback, the move whose holder it puts back."""
 
     def history(self, model: Model, alias: str | None, *, before: int | None, limit: int) -> list[AliasEvent]:
         """Newest first, those with a sequence below `before`; of one alias or of all."""
