@@ -61,13 +61,13 @@ class Calls:
         actor = current_actor()
         return await self.act(actor, work)
 
-    async def act(self, actor: str, work: Callable[[Transaction, Act], T]) -> T:
-        """As `write`, in the name of somebody: a user known otherwise, or the registry itself."""
-        return await self._patiently(self._writer.run(lambda tx: work(tx, self._changes.act(actor))))
-
     def now(self) -> datetime:
         """The present moment, for answers that depend on it."""
         return self._changes.now()
+
+    async def act(self, actor: str, work: Callable[[Transaction, Act], T]) -> T:
+        """As `write`, in the name of somebody: a user known otherwise, or the registry itself."""
+        return await self._patiently(self._writer.run(lambda tx: work(tx, self._changes.act(actor))))
 
     async def _patiently(self, answer: Awaitable[T]) -> T:
         try:

@@ -12,6 +12,7 @@ from registry_service.domain import AliasRef, DefinitionRef, NodeKind, VersionRe
 _MODEL = r"(?=[^/:]{1,256}(?:/|$))(?!\s|-(?:/|$)|\.{1,2}(?:/|$))[^/:]*[^/:\s]"
 _ALIAS = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}"
 _RUN = r"[0-9a-z]{1,64}"
+_WEBHOOK = r"[0-9a-z]{1,64}"
 _DIGEST = r"[0-9a-f]{64}"
 _COMMIT = r"[0-9A-Za-z._-]{1,64}"
 _DEFINITION = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
@@ -24,6 +25,7 @@ _MODEL_NAME = re.compile(f"models/({_MODEL})")
 _VERSION_NAME = re.compile(f"models/({_MODEL})/versions/([1-9][0-9]{{0,17}})")
 _ALIAS_NAME = re.compile(f"models/({_MODEL})/aliases/({_ALIAS})")
 _RUN_NAME = re.compile(f"runs/({_RUN})")
+_WEBHOOK_NAME = re.compile(f"webhooks/({_WEBHOOK})")
 _DATASET_NAME = re.compile(f"datasets/({_DIGEST})")
 _DEPLOYMENT_NAME = re.compile(f"deployments/({_RUN})")
 _CODE_NAME = re.compile(f"codeRevisions/({_COMMIT})")
@@ -104,6 +106,11 @@ def model_or_alias(field: str, value: str) -> str | AliasRef:
 def run(field: str, value: str) -> str:
     """runs/{run} → its id."""
     return _match(_RUN_NAME, field, value, "runs/{run}, as StartRun returned it").group(1)
+
+
+def webhook(field: str, value: str) -> str:
+    """webhooks/{webhook} → its id."""
+    return _match(_WEBHOOK_NAME, field, value, "webhooks/{id}, as CreateWebhook returned it").group(1)
 
 
 def dataset(field: str, value: str) -> str:

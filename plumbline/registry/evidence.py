@@ -27,7 +27,7 @@ class EvidenceCalls(Client):
         return self._call(self._stub.StartRun, request)
 
     def renew_run(self, name: str, lease: timedelta) -> res.TrainingRun:
-        """A sign of life: the lease now ends this long from now. Raises RunEnded."""
+        """Puts off the end of a RUNNING run's lease. Raises RunEnded."""
         request = pb.RenewRunRequest(name=name)
         request.lease.FromTimedelta(lease)
         return self._call(self._stub.RenewRun, request)

@@ -18,6 +18,7 @@ from plumbline.registry.errors import DatabaseUnavailable
 from registry_service.ports import Transaction
 from registry_service.repository.aliases import SqlAliases
 from registry_service.repository.audit import SqlAudit
+from registry_service.repository.blobs import SqlBlobs
 from registry_service.repository.datasets import SqlDatasets
 from registry_service.repository.impact import SqlImpact
 from registry_service.repository.lineage import SqlLineage
@@ -25,6 +26,7 @@ from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
 from registry_service.repository.runs import SqlRuns
 from registry_service.repository.versions import SqlVersions
+from registry_service.repository.webhooks import SqlWebhooks
 
 _log = logging.getLogger("plumbline.registry.database")
 
@@ -134,6 +136,8 @@ class SqlTransaction:
     lineage: SqlLineage
     impact: SqlImpact
     audit: SqlAudit
+    webhooks: SqlWebhooks
+    blobs: SqlBlobs
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -147,6 +151,8 @@ class SqlTransaction:
             lineage=SqlLineage(session),
             impact=SqlImpact(session),
             audit=SqlAudit(session),
+            webhooks=SqlWebhooks(session),
+            blobs=SqlBlobs(session),
         )
 
 
