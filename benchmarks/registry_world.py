@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from benchmarks import http_client as http
 from benchmarks.harness import say
@@ -166,9 +165,9 @@ class Requests:
             [self._search("name = 'large'", max_results="100")],
         )
 
-    def default_page(self) -> Path:
-        """What MLflow's client asks for when nothing else is said: up to 10,000 versions. HTTP only."""
-        return self._write("default", [], [self._search("name = 'large'")])[1]
+    def default_page(self) -> tuple[Path, Path]:
+        """What MLflow's client asks for when nothing else is said: up to 10,000 versions. Over HTTP alone."""
+        return self._write("default", [], [self._search("name = 'large'")])
 
     def _search(self, where: str, **more: str) -> bytes:
         return http.get(f"{_MLFLOW}model-versions/search", {"filter": where, **more})
@@ -178,8 +177,3 @@ class Requests:
         for file, requests in zip(files, (grpc, over_http), strict=True):
             write_requests(file, requests)
         return files
-
-
-def host_of(database_url: str) -> str:
-    """For messages: the database without its credentials."""
-    return urlsplit(database_url).scheme
