@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal
 
+from plumbline.cli.auditing import audit, verify
 from plumbline.cli.models import registry
 from plumbline.cli.output import console, errors_for_people, print_json
 from plumbline.cli.watching import watch
@@ -21,6 +22,8 @@ registry_app = typer.Typer(
 )
 
 
+registry_app.command("verify")(verify)
+registry_app.command("audit")(audit)
 registry_app.command("watch")(watch)
 
 
