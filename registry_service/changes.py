@@ -25,8 +25,8 @@ class Changes:
     def apply(self, request: Request, work: Callable[[Transaction, Act], bytes]) -> bytes:
         """The answer `work` gives, or gave before under this request id of this caller and method.
 
-        Claim, change and answer are committed together; an error of `work` undoes all three, so that
-        the same id may be tried again. Without an id every request is a new one. Raises RequestIdReused.
+        Change and answer are committed together; an error of `work` undoes both, so that the same id may be
+        tried again. Without an id every request is a new one. Raises RequestIdReused.
         """
         found = Violations()
         found.text("request_id", request.request_id, MAX_REQUEST_ID)
@@ -35,11 +35,11 @@ class Changes:
             act = Act(request.principal, self._clock(), request.request_id)
             if not request.request_id:
                 return work(transaction, act)
-            before = transaction.requests.claim(request, act.time)
+            before = transaction.requests.find(request)
             if before is not None:
                 return before
             reply = work(transaction, act)
-            transaction.requests.answer(request, reply)
+            transaction.requests.keep(request, reply, act.time)
             return reply
 
     def make(self, actor: str, work: Callable[[Transaction, Act], T]) -> T:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from plumbline.registry.errors import EtagMismatch, ModelArchived, VersionNotReady
 from registry_service.domain import Model, ModelVersion, VersionState, etag
 
@@ -24,10 +26,15 @@ def mismatch(name: str, expected: str, actual: str) -> EtagMismatch:
 
 def check_active(model: Model) -> None:
     """Raises ModelArchived."""
-    if model.archive_time is not None:
+    check_not_archived(model.name, model.archive_time)
+
+
+def check_not_archived(model: str, archive_time: datetime | None) -> None:
+    """Raises ModelArchived."""
+    if archive_time is not None:
         raise ModelArchived(
-            f"model {model.name!r} was archived at {model.archive_time.isoformat()}; it takes no changes",
-            metadata={"model": model.name},
+            f"model {model!r} was archived at {archive_time.isoformat()}; it takes no changes",
+            metadata={"model": model},
         )
 
 

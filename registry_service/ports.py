@@ -52,18 +52,25 @@ class Request:
 class RequestStore(Protocol):
     """Answers given, by request id."""
 
-    def claim(self, request: Request, time: datetime) -> bytes | None:
-        """Takes the request id, or returns the answer given under it before.
+    def find(self, request: Request) -> bytes | None:
+        """The answer given under the request id before, if there was one. Transactions that write take turns,
+        so what is not found now is found by the next one that asks. Raises RequestIdReused when another
+        request came under the id."""
 
-        Of transactions claiming one id at once, the later ones wait for the first to end. Raises
-        RequestIdReused when another request came under the id.
-        """
-
-    def answer(self, request: Request, reply: bytes) -> None:
-        """Keeps the answer of a claimed request."""
+    def keep(self, request: Request, reply: bytes, time: datetime) -> None:
+        """Keeps the answer of a request that was not found."""
 
     def forget_before(self, time: datetime) -> int:
         """Removes requests claimed before a moment; returns how many."""
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A version number that was taken. archive_time: of the model, None while it is active."""
+
+    model_id: int
+    number: int
+    archive_time: datetime | None
 
 
 class ModelStore(Protocol):
@@ -96,8 +103,9 @@ class ModelStore(Protocol):
     def rename(self, model: Model, name: str, time: datetime) -> Model:
         """Gives the model another name. Raises ModelExists."""
 
-    def next_number(self, model: Model, time: datetime) -> int:
-        """Takes the next version number: 1, 2, 3 … without gaps or repeats, whoever asks at once."""
+    def next_number(self, name: str, time: datetime) -> Numbered:
+        """Locks the model and takes its next version number: 1, 2, 3 … without gaps or repeats, whoever asks
+        at once. Raises ModelNotFound."""
 
 
 class VersionStore(Protocol):
@@ -105,8 +113,8 @@ class VersionStore(Protocol):
 
     def add(
         self,
-        model: Model,
-        number: int,
+        model_id: int,
+        ref: VersionRef,
         *,
         description: str,
         tags: Mapping[str, str],

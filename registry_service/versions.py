@@ -8,13 +8,12 @@ from typing import Any
 from plumbline.registry.errors import FileExists, FileNotFound, VersionEmpty, VersionImmutable, VersionInUse
 from registry_service import states
 from registry_service.audit import record
-from registry_service.checks import check_active, check_etag, check_ready
+from registry_service.checks import check_active, check_etag, check_not_archived, check_ready
 from registry_service.commands import CreateVersion, RecordEvaluation, UpdateVersion, UploadFile
 from registry_service.domain import (
     Act,
     AliasRef,
     Evaluation,
-    Model,
     ModelFile,
     ModelVersion,
     VersionRef,
@@ -31,21 +30,20 @@ def create(transaction: Transaction, act: Act, command: CreateVersion) -> ModelV
     Raises ModelNotFound, ModelArchived, RunNotFound, DatasetNotFound; of the version copied VersionNotFound,
     VersionNotReady.
     """
-    model = transaction.models.lock(command.model)
-    check_active(model)
+    taken = transaction.models.next_number(command.model, act.time)
+    check_not_archived(command.model, taken.archive_time)
+    ref = VersionRef(command.model, taken.number)
     if command.copy_from is not None:
-        return _copy(transaction, act, model, command, command.copy_from)
+        return _copy(transaction, act, taken.model_id, ref, command, command.copy_from)
     run = transaction.runs.get(command.run) if command.run else None
-    datasets = transaction.datasets.get_all(command.datasets)
-    number = transaction.models.next_number(model, act.time)
     version = transaction.versions.add(
-        model,
-        number,
+        taken.model_id,
+        ref,
         description=command.description,
         tags=command.tags,
         signature=command.signature,
         run=run,
-        datasets=datasets,
+        datasets=transaction.datasets.get_all(command.datasets) if command.datasets else (),
         act=act,
         source=command.source,
         external_run=command.external_run,
@@ -55,13 +53,18 @@ def create(transaction: Transaction, act: Act, command: CreateVersion) -> ModelV
 
 
 def _copy(
-    transaction: Transaction, act: Act, model: Model, command: CreateVersion, ref: VersionRef
+    transaction: Transaction,
+    act: Act,
+    model_id: int,
+    ref: VersionRef,
+    command: CreateVersion,
+    origin_ref: VersionRef,
 ) -> ModelVersion:
-    origin = transaction.versions.get(ref)
+    origin = transaction.versions.get(origin_ref)
     check_ready(origin)
     copy = transaction.versions.add(
-        model,
-        transaction.models.next_number(model, act.time),
+        model_id,
+        ref,
         description=command.description or origin.description,
         tags={**origin.tags, **command.tags},
         signature=origin.signature,
@@ -76,7 +79,11 @@ def _copy(
     for file in origin.files:
         transaction.versions.add_file(copy, file, act.time)
     return _recorded(
-        transaction, act, "CreateVersion", transaction.versions.get(copy.ref), {"copied_from": str(ref)}
+        transaction,
+        act,
+        "CreateVersion",
+        transaction.versions.get(copy.ref),
+        {"copied_from": str(origin_ref)},
     )
 
 

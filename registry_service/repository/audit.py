@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from registry_service.events import AuditEvent, Head, Kind, Subject
-from registry_service.tables import AuditEventRow, AuditHeadRow, ModelRow
+from registry_service.tables import AuditEventRow, Base, ModelRow
 
-_HEAD = select(AuditHeadRow.sequence, AuditHeadRow.hash).where(AuditHeadRow.id == 1)
+_END = Base.metadata.tables["audit_head"]
+_HEAD = select(_END.c.sequence, _END.c.hash).where(_END.c.id == 1)
 _LOCKED_HEAD = _HEAD.with_for_update()
-_ADD = insert(AuditEventRow)
-_MOVE = update(AuditHeadRow).where(AuditHeadRow.id == 1).execution_options(synchronize_session=False)
+_ADD = insert(Base.metadata.tables["audit_event"])
+_MOVE = (
+    update(_END).where(_END.c.id == 1).values(sequence=bindparam("new_sequence"), hash=bindparam("new_hash"))
+)
 
 
 class SqlAudit:
@@ -31,17 +34,17 @@ class SqlAudit:
 
     def head(self) -> Head:
         if self._head is None:
-            self._head = Head(*self._session.execute(_HEAD).one())
+            self._head = Head(*self._session.connection().execute(_HEAD).one())
         return self._head
 
     def lock(self) -> None:
         """Waits for the turn of this transaction to write; SQLite has given it the turn already."""
-        self._head = Head(*self._session.execute(_LOCKED_HEAD).one())
+        self._head = Head(*self._session.connection().execute(_LOCKED_HEAD).one())
 
     def append(self, event: AuditEvent) -> None:
         if event.sequence != self.head().sequence + 1:
             raise ValueError(f"event {event.sequence} does not follow {self.head().sequence}")
-        self._session.execute(
+        self._session.connection().execute(
             _ADD,
             {
                 "sequence": event.sequence,
@@ -64,7 +67,8 @@ class SqlAudit:
     def close(self) -> None:
         """Writes where the chain ends now; before the commit."""
         if self._head is not None and self._moved:
-            self._session.execute(_MOVE.values(sequence=self._head.sequence, hash=self._head.hash))
+            end = {"new_sequence": self._head.sequence, "new_hash": self._head.hash}
+            self._session.connection().execute(_MOVE, end)
 
     def events(
         self, *, after: int, limit: int, kinds: Sequence[str] = (), model: str = ""

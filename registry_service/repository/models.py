@@ -7,14 +7,27 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ScalarSelect, select, update
+from sqlalchemy import ScalarSelect, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from plumbline.registry.errors import ModelExists, ModelNotFound
 from registry_service.domain import Alias, AliasRef, Model, VersionRef
+from registry_service.ports import Numbered
 from registry_service.repository.common import insert_or_ignore
 from registry_service.repository.notes import read_tags, write_tags
-from registry_service.tables import AliasRow, ModelRow, ModelTagRow, PolicyRow, VersionRow
+from registry_service.tables import AliasRow, Base, ModelRow, ModelTagRow, PolicyRow, VersionRow
+
+_MODELS = Base.metadata.tables["registered_model"]
+_TAKE_NUMBER = (
+    update(_MODELS)
+    .where(_MODELS.c.name == bindparam("model"))
+    .values(
+        latest_version=_MODELS.c.latest_version + 1,
+        revision=_MODELS.c.revision + 1,
+        update_time=bindparam("now"),
+    )
+    .returning(_MODELS.c.id, _MODELS.c.latest_version, _MODELS.c.archive_time)
+)
 
 
 class SqlModels:
@@ -91,16 +104,11 @@ class SqlModels:
         )
         return self.get(name)
 
-    def next_number(self, model: Model, time: datetime) -> int:
-        return self._session.execute(
-            update(ModelRow)
-            .where(ModelRow.id == model.id)
-            .values(
-                latest_version=ModelRow.latest_version + 1, revision=ModelRow.revision + 1, update_time=time
-            )
-            .returning(ModelRow.latest_version)
-            .execution_options(synchronize_session=False)
-        ).scalar_one()
+    def next_number(self, name: str, time: datetime) -> Numbered:
+        taken = self._session.connection().execute(_TAKE_NUMBER, {"model": name, "now": time}).first()
+        if taken is None:
+            raise ModelNotFound(f"there is no model {name!r}", metadata={"model": name})
+        return Numbered(*taken)
 
     def _one(self, row: ModelRow | None, name: str) -> Model:
         if row is None:

@@ -33,6 +33,7 @@ from registry_service.repository.common import insert_or_ignore
 from registry_service.repository.notes import read_tags, upsert_metric, write_tags
 from registry_service.tables import (
     AliasRow,
+    Base,
     BlobRow,
     DatasetRow,
     EvaluationRow,
@@ -45,6 +46,12 @@ from registry_service.tables import (
     VersionTagRow,
 )
 
+_VERSIONS = Base.metadata.tables["model_version"]
+_ADD = insert(_VERSIONS).returning(_VERSIONS.c.id)
+_ADD_NOTES = insert(Base.metadata.tables["version_annotation"])
+_ADD_TAG = insert(Base.metadata.tables["version_tag"])
+_ADD_DATASET = insert(Base.metadata.tables["version_dataset"])
+
 
 class SqlVersions:
     """`ports.VersionStore`."""
@@ -54,8 +61,8 @@ class SqlVersions:
 
     def add(
         self,
-        model: Model,
-        number: int,
+        model_id: int,
+        ref: VersionRef,
         *,
         description: str,
         tags: Mapping[str, str],
@@ -68,43 +75,69 @@ class SqlVersions:
         run_link: str = "",
         copied_from: ModelVersion | None = None,
     ) -> ModelVersion:
-        version_id = self._session.execute(
-            insert(VersionRow)
-            .values(
-                model_id=model.id,
-                number=number,
-                state=VersionState.DRAFT,
-                signature=None if signature is None else asdict(signature),
-                run_id=None if run is None else run.id,
-                manifest_digest="",
-                create_time=act.time,
-                actor=act.actor,
-                revision=1,
-                source=source,
-                external_run=external_run,
-                run_link=run_link,
-                copied_from_id=None if copied_from is None else copied_from.id,
+        execute = self._session.connection().execute
+        row = {
+            "model_id": model_id,
+            "number": ref.number,
+            "state": VersionState.DRAFT.value,
+            "signature": None if signature is None else asdict(signature),
+            "run_id": None if run is None else run.id,
+            "manifest_digest": "",
+            "create_time": act.time,
+            "actor": act.actor,
+            "revision": 1,
+            "source": source,
+            "external_run": external_run,
+            "run_link": run_link,
+            "copied_from_id": None if copied_from is None else copied_from.id,
+        }
+        version_id = execute(_ADD, row).scalar_one()
+        notes = {
+            "version_id": version_id,
+            "model_id": model_id,
+            "description": description,
+            "stage": NO_STAGE,
+            "update_time": act.time,
+            "revision": 0,
+        }
+        execute(_ADD_NOTES, notes)
+        if tags:
+            execute(
+                _ADD_TAG,
+                [{"version_id": version_id, "key": key, "value": value} for key, value in tags.items()],
             )
-            .returning(VersionRow.id)
-        ).scalar_one()
-        self._session.execute(
-            insert(VersionAnnotationRow).values(
-                version_id=version_id,
-                model_id=model.id,
-                description=description,
-                stage=NO_STAGE,
-                update_time=act.time,
-                revision=0,
+        if datasets:
+            execute(
+                _ADD_DATASET,
+                [
+                    {"version_id": version_id, "dataset_id": dataset.id, "position": position}
+                    for position, dataset in enumerate(datasets)
+                ],
             )
+        return ModelVersion(
+            id=version_id,
+            ref=ref,
+            state=VersionState.DRAFT,
+            description=description,
+            tags=dict(sorted(tags.items())),
+            signature=signature,
+            run="" if run is None else run.name,
+            datasets=tuple(dataset.digest for dataset in datasets),
+            files=(),
+            manifest_digest="",
+            evaluations=(),
+            aliases=(),
+            create_time=act.time,
+            finalize_time=None,
+            revision=1,
+            actor=act.actor,
+            model_id=model_id,
+            source=source,
+            external_run=external_run,
+            run_link=run_link,
+            copied_from=None if copied_from is None else copied_from.ref,
+            update_time=act.time,
         )
-        write_tags(self._session, VersionTagRow, VersionTagRow.version_id, version_id, {}, tags)
-        links = [
-            {"version_id": version_id, "dataset_id": dataset.id, "position": position}
-            for position, dataset in enumerate(datasets)
-        ]
-        if links:
-            self._session.execute(insert(VersionDatasetRow), links)
-        return self.get(VersionRef(model.name, number))
 
     def get(self, ref: VersionRef) -> ModelVersion:
         row = self._session.execute(
