@@ -27,6 +27,7 @@ from registry_service.servicers.registry import Registry
 from registry_service.settings import RegistrySettings
 from registry_service.threads import Threads
 from registry_service.transfers import Transfers
+from registry_service.writer import Writer
 from servicekit.server import Service, StartupError
 from servicekit.telemetry import Telemetry
 
@@ -58,13 +59,13 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
 
     database = SqlDatabase(engine, busy_seconds=settings.busy_seconds, on_commit=committed)
     changes = Changes(database, utc_now)
-    transactions = Threads("database", settings.database_threads)
+    transactions, writer = Threads("database", settings.database_threads), Writer(database)
     files = Threads("files", settings.file_threads)
-    calls = Calls(database, changes, transactions, patience(settings.busy_seconds))
+    calls = Calls(database, changes, transactions, writer, patience(settings.busy_seconds))
     servicer = Registry(
         calls, CachedReads(calls, news), news, Transfers(blobs, files, settings.max_file_bytes)
     )
-    housekeeping = asyncio.create_task(_forget_old_requests(changes, transactions))
+    housekeeping = asyncio.create_task(_forget_old_requests(changes, writer))
     try:
         yield [
             Service(
@@ -79,7 +80,13 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
         housekeeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await housekeeping
-        for what, threads in (("database", transactions), ("news", looking), ("files", files)):
+        workers: list[tuple[str, Threads | Writer]] = [
+            ("database", writer),
+            ("database", transactions),
+            ("news", looking),
+            ("files", files),
+        ]
+        for what, threads in workers:
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
             if hanging:
                 # As after a kill: what was not committed is undone, unfinished files go at the next start.
@@ -92,7 +99,7 @@ def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
     prefix = settings.model_config.get("env_prefix", "")
     try:
         engine = open_engine(
-            settings.database_url, pool_size=settings.database_threads, busy_seconds=settings.busy_seconds
+            settings.database_url, pool_size=settings.database_threads + 3, busy_seconds=settings.busy_seconds
         )
         migrate(engine)
     except (ValueError, MigrationError) as error:
@@ -107,10 +114,10 @@ def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:
     return engine
 
 
-async def _forget_old_requests(changes: Changes, threads: Threads) -> None:
+async def _forget_old_requests(changes: Changes, writer: Writer) -> None:
     while True:
         try:
-            count = await threads.run(changes.forget_old_requests)
+            count = await writer.run(changes.forget_old_requests)
             _log.debug("forgot %d old request ids", count)
         except DatabaseUnavailable:
             _log.warning("old request ids could not be removed; trying again in an hour")

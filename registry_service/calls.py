@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
@@ -16,9 +16,9 @@ from registry_service.domain import Act
 from registry_service.paging import KeyPart
 from registry_service.ports import Database, Request, Transaction
 from registry_service.threads import Threads
+from registry_service.writer import Writer
 from servicekit.context import current_actor
 
-P = ParamSpec("P")
 T = TypeVar("T")
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -33,13 +33,16 @@ class Calls:
     to its wait, and a change may still be made by it: asked again with its request_id it is made once.
     """
 
-    def __init__(self, database: Database, changes: Changes, threads: Threads, patience: float) -> None:
+    def __init__(
+        self, database: Database, changes: Changes, threads: Threads, writer: Writer, patience: float
+    ) -> None:
+        """threads: for what only reads."""
         self._database, self._changes, self._threads = database, changes, threads
-        self._patience = patience
+        self._writer, self._patience = writer, patience
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """What `work` finds in one unchanging state of the database."""
-        return await self._run(self._read, work)
+        return await self._patiently(self._threads.run(self._read, work))
 
     async def change(
         self, request: Message, reply: type[MessageT], work: Callable[[Transaction, Act], MessageT]
@@ -47,19 +50,24 @@ class Calls:
         """The reply `work` makes, or made before under the request's id."""
         asked = _request(request)
 
-        def answer(transaction: Transaction, act: Act) -> bytes:
-            return work(transaction, act).SerializeToString()
+        def answer(transaction: Transaction) -> bytes:
+            return self._changes.answer(transaction, asked, lambda tx, act: work(tx, act).SerializeToString())
 
-        return reply.FromString(await self._run(self._changes.apply, asked, answer))
+        return reply.FromString(await self._patiently(self._writer.run(answer)))
 
     async def write(self, work: Callable[[Transaction, Act], T]) -> T:
         """What `work` makes of a change whose requests carry no id, being harmless to repeat."""
-        return await self._run(self._changes.make, current_actor(), work)
+        actor = current_actor()
+        return await self.act(actor, work)
 
-    async def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def act(self, actor: str, work: Callable[[Transaction, Act], T]) -> T:
+        """As `write`, in the name of somebody: a user known otherwise, or the registry itself."""
+        return await self._patiently(self._writer.run(lambda tx: work(tx, self._changes.act(actor))))
+
+    async def _patiently(self, answer: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._patience):
-                return await self._threads.run(work, *args, **kwargs)
+                return await answer
         except TimeoutError as error:
             raise DatabaseUnavailable(
                 f"the registry's database gave no answer for {self._patience:g} s; try again, a change with "

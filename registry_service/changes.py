@@ -23,6 +23,18 @@ class Changes:
         self._database, self._clock = database, clock
 
     def apply(self, request: Request, work: Callable[[Transaction, Act], bytes]) -> bytes:
+        """`answer` in a transaction of its own."""
+        with self._database.write() as transaction:
+            return self.answer(transaction, request, work)
+
+    def make(self, actor: str, work: Callable[[Transaction, Act], T]) -> T:
+        """A change without a request id, in a transaction of its own."""
+        with self._database.write() as transaction:
+            return work(transaction, self.act(actor))
+
+    def answer(
+        self, transaction: Transaction, request: Request, work: Callable[[Transaction, Act], bytes]
+    ) -> bytes:
         """The answer `work` gives, or gave before under this request id of this caller and method.
 
         Change and answer are committed together; an error of `work` undoes both, so that the same id may be
@@ -31,23 +43,20 @@ class Changes:
         found = Violations()
         found.text("request_id", request.request_id, MAX_REQUEST_ID)
         found.check()
-        with self._database.write() as transaction:
-            act = Act(request.principal, self._clock(), request.request_id)
-            if not request.request_id:
-                return work(transaction, act)
-            before = transaction.requests.find(request)
-            if before is not None:
-                return before
-            reply = work(transaction, act)
-            transaction.requests.keep(request, reply, act.time)
-            return reply
+        act = self.act(request.principal, request.request_id)
+        if not request.request_id:
+            return work(transaction, act)
+        before = transaction.requests.find(request)
+        if before is not None:
+            return before
+        reply = work(transaction, act)
+        transaction.requests.keep(request, reply, act.time)
+        return reply
 
-    def make(self, actor: str, work: Callable[[Transaction, Act], T]) -> T:
-        """A change without a request id."""
-        with self._database.write() as transaction:
-            return work(transaction, Act(actor, self._clock()))
+    def act(self, actor: str, request_id: str = "") -> Act:
+        """Somebody's doing, now."""
+        return Act(actor, self._clock(), request_id)
 
-    def forget_old_requests(self) -> int:
+    def forget_old_requests(self, transaction: Transaction) -> int:
         """Removes answers older than KEEP_REQUESTS; returns how many."""
-        with self._database.write() as transaction:
-            return transaction.requests.forget_before(self._clock() - KEEP_REQUESTS)
+        return transaction.requests.forget_before(self._clock() - KEEP_REQUESTS)

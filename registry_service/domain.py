@@ -79,6 +79,8 @@ class AliasEvent:
     actor: str
     reason: str
     time: datetime
+    # Of a rollback: the revision of the move whose holder it put back.
+    restored_revision: int | None = None
 
 
 @dataclass(frozen=True)
@@ -279,6 +281,31 @@ class Dataset:
     recipe: str = ""
     # Told by the record of a single snapshot only.
     feature_definitions: tuple[FeatureDefinition, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A version running somewhere. name: the id after "deployments/"."""
+
+    id: int
+    name: str
+    version: VersionRef
+    environment: str
+    target: str
+    alias: str
+    attributes: Mapping[str, str]
+    start_time: datetime
+    end_time: datetime | None
+    lease_expire_time: datetime | None
+    end_reason: str
+    actor: str
+    revision: int
+
+    def live(self, moment: datetime) -> bool:
+        """Whether it runs at a moment: it has not ended, and its lease has not."""
+        if self.end_time is not None:
+            return False
+        return self.lease_expire_time is None or self.lease_expire_time > moment
 
 
 class NodeKind(IntEnum):

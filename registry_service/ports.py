@@ -163,10 +163,17 @@ class AliasStore(Protocol):
         """Who held it at a moment: by the last move not after it. Raises as `get`."""
 
     def move(
-        self, model: Model, ref: AliasRef, version: ModelVersion | None, *, act: Act, reason: str
+        self,
+        model: Model,
+        ref: AliasRef,
+        version: ModelVersion | None,
+        *,
+        act: Act,
+        reason: str,
+        restored_revision: int | None = None,
     ) -> AliasEvent:
         """Points the alias at a version, or at none, and writes the move to the history in the same
-        transaction. The moves of one alias have growing revisions and never falling times."""
+        transaction. restored_revision: of a rollback, the move whose holder it puts back. The moves of one alias have growing revisions and never falling times."""
 
     def history(self, model: Model, alias: str | None, *, before: int | None, limit: int) -> list[AliasEvent]:
         """Newest first, those with a sequence below `before`; of one alias or of all."""

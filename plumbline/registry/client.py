@@ -5,28 +5,30 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import field_mask_pb2
 
-from plumbline.calls import Client
 from plumbline.errors import DataLoss
+from plumbline.registry.aliasing import AliasCalls
 from plumbline.registry.errors import CLASSES
+from plumbline.registry.evidence import EvidenceCalls
+from plumbline.registry.naming import alias_name, fresh_id, model_name, version_name
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
-from plumbline.times import timestamp
+from plumbline.registry.watching import WatchCalls
 from plumbline.wire import translated
 
 #: Half of the longest chunk of a file that servers take.
 CHUNK_BYTES = 512 * 1024
 
+__all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
-class RegistryClient(Client):
+
+class RegistryClient(AliasCalls, EvidenceCalls, WatchCalls):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
     transfer_timeout: seconds for a file up or down. Every method raises the errors of
@@ -58,7 +60,7 @@ class RegistryClient(Client):
         return self._call(
             self._stub.CreateModel,
             pb.CreateModelRequest(
-                model_id=model_id, description=description, tags=tags, request_id=_request_id(request_id)
+                model_id=model_id, description=description, tags=tags, request_id=fresh_id(request_id)
             ),
         )
 
@@ -81,7 +83,7 @@ class RegistryClient(Client):
             pb.UpdateModelRequest(
                 model=model,
                 update_mask=field_mask_pb2.FieldMask(paths=fields),
-                request_id=_request_id(request_id),
+                request_id=fresh_id(request_id),
             ),
         )
 
@@ -89,7 +91,25 @@ class RegistryClient(Client):
         """Takes a model out of lists; nothing is deleted."""
         return self._call(
             self._stub.ArchiveModel,
-            pb.ArchiveModelRequest(name=model_name(name), etag=etag, request_id=_request_id(request_id)),
+            pb.ArchiveModelRequest(name=model_name(name), etag=etag, request_id=fresh_id(request_id)),
+        )
+
+    def restore_model(self, name: str, *, etag: str = "", request_id: str | None = None) -> res.Model:
+        """Takes an archived model back."""
+        return self._call(
+            self._stub.RestoreModel,
+            pb.RestoreModelRequest(name=model_name(name), etag=etag, request_id=fresh_id(request_id)),
+        )
+
+    def rename_model(
+        self, name: str, new_model_id: str, *, etag: str = "", request_id: str | None = None
+    ) -> res.Model:
+        """Another name for a model, which keeps all it has. Raises ModelExists."""
+        return self._call(
+            self._stub.RenameModel,
+            pb.RenameModelRequest(
+                name=model_name(name), new_model_id=new_model_id, etag=etag, request_id=fresh_id(request_id)
+            ),
         )
 
     # Versions and files
@@ -103,9 +123,12 @@ class RegistryClient(Client):
         datasets: Sequence[str] = (),
         description: str = "",
         tags: Mapping[str, str] | None = None,
+        source: str = "",
+        copy_from: str = "",
         request_id: str | None = None,
     ) -> res.ModelVersion:
-        """A DRAFT with the model's next number."""
+        """A DRAFT with the model's next number. source: where its bytes are, when the registry shall not keep
+        them; never fetched. copy_from: the version whose files, signature, run and datasets it takes."""
         return self._call(
             self._stub.CreateVersion,
             pb.CreateVersionRequest(
@@ -115,7 +138,23 @@ class RegistryClient(Client):
                 datasets=datasets,
                 description=description,
                 tags=tags,
-                request_id=_request_id(request_id),
+                source=source,
+                copy_from=version_name(copy_from) if copy_from else "",
+                request_id=fresh_id(request_id),
+            ),
+        )
+
+    def update_version(
+        self, version: res.ModelVersion, *, fields: Sequence[str] = (), request_id: str | None = None
+    ) -> res.ModelVersion:
+        """Writes description and tags, or the `fields` named (also "stage"); compares the etag if one is
+        set. What a version is made of cannot be changed."""
+        return self._call(
+            self._stub.UpdateVersion,
+            pb.UpdateVersionRequest(
+                version=version,
+                update_mask=field_mask_pb2.FieldMask(paths=fields),
+                request_id=fresh_id(request_id),
             ),
         )
 
@@ -147,7 +186,7 @@ class RegistryClient(Client):
         """DRAFT → READY; immutable from here on."""
         return self._call(
             self._stub.FinalizeVersion,
-            pb.FinalizeVersionRequest(name=version_name(name), etag=etag, request_id=_request_id(request_id)),
+            pb.FinalizeVersionRequest(name=version_name(name), etag=etag, request_id=fresh_id(request_id)),
         )
 
     def get_version(self, name: str) -> res.ModelVersion:
@@ -166,7 +205,7 @@ class RegistryClient(Client):
         """READY or DRAFT → ARCHIVED. Raises VersionInUse while an alias points at it."""
         return self._call(
             self._stub.ArchiveVersion,
-            pb.ArchiveVersionRequest(name=version_name(name), etag=etag, request_id=_request_id(request_id)),
+            pb.ArchiveVersionRequest(name=version_name(name), etag=etag, request_id=fresh_id(request_id)),
         )
 
     def download_file(self, version: str, path: str, target: Path) -> res.ModelFile:
@@ -205,134 +244,6 @@ class RegistryClient(Client):
                 file.write(part.chunk)
         return meta, sha256.hexdigest()
 
-    # Aliases
-
-    def set_alias(
-        self,
-        name: str,
-        version: str,
-        *,
-        reason: str,
-        etag: str = "",
-        expected_version: str = "",
-        must_not_exist: bool = False,
-        request_id: str | None = None,
-    ) -> res.Alias:
-        """Points models/m/aliases/a (short: m@a) at a READY version. Raises EtagMismatch (ABORTED) when
-        it is not where `etag`, `expected_version` or `must_not_exist` says."""
-        request = pb.SetAliasRequest(
-            name=alias_name(name),
-            version=version_name(version),
-            reason=reason,
-            request_id=_request_id(request_id),
-        )
-        if etag:
-            request.etag = etag
-        elif expected_version:
-            request.expected_version = version_name(expected_version)
-        elif must_not_exist:
-            request.must_not_exist = True
-        return self._call(self._stub.SetAlias, request)
-
-    def clear_alias(
-        self, name: str, *, reason: str, etag: str = "", request_id: str | None = None
-    ) -> res.AliasEvent:
-        """Removes an alias; its history stays."""
-        return self._call(
-            self._stub.ClearAlias,
-            pb.ClearAliasRequest(
-                name=alias_name(name), etag=etag, reason=reason, request_id=_request_id(request_id)
-            ),
-        )
-
-    def resolve_alias(self, name: str, *, as_of: datetime | None = None) -> pb.ResolveAliasResponse:
-        """The alias and the version it points at, now or at a past moment. Raises AliasNotFound."""
-        request = pb.ResolveAliasRequest(name=alias_name(name), as_of=timestamp(as_of))
-        return self._call(self._stub.ResolveAlias, request)
-
-    def list_alias_history(self, parent: str) -> Iterator[res.AliasEvent]:
-        """Moves of an alias, or of all aliases of a model, newest first."""
-        request = pb.ListAliasHistoryRequest(
-            parent=alias_name(parent) if "@" in parent else model_name(parent)
-        )
-        for page in self._pages(self._stub.ListAliasHistory, request):
-            yield from page.events
-
-    # Evidence
-
-    def start_run(self, run: res.TrainingRun, *, request_id: str | None = None) -> res.TrainingRun:
-        """A RUNNING run with a name of its own."""
-        return self._call(
-            self._stub.StartRun, pb.StartRunRequest(run=run, request_id=_request_id(request_id))
-        )
-
-    def log_run(
-        self,
-        name: str,
-        *,
-        parameters: Mapping[str, str] | None = None,
-        metrics: Mapping[str, float] | None = None,
-        datasets: Sequence[str] = (),
-        tags: Mapping[str, str] | None = None,
-        request_id: str | None = None,
-    ) -> res.TrainingRun:
-        """Adds to a RUNNING run."""
-        return self._call(
-            self._stub.LogRun,
-            pb.LogRunRequest(
-                name=name,
-                parameters=parameters,
-                metrics=metrics,
-                datasets=datasets,
-                tags=tags,
-                request_id=_request_id(request_id),
-            ),
-        )
-
-    def finish_run(self, name: str, *, error: str = "", request_id: str | None = None) -> res.TrainingRun:
-        """FINISHED, or FAILED when `error` says why."""
-        state = res.RUN_STATE_FAILED if error else res.RUN_STATE_FINISHED
-        return self._call(
-            self._stub.FinishRun,
-            pb.FinishRunRequest(name=name, state=state, error=error, request_id=_request_id(request_id)),
-        )
-
-    def get_run(self, name: str) -> res.TrainingRun:
-        """runs/{run}. Raises RunNotFound."""
-        return self._call(self._stub.GetRun, pb.GetRunRequest(name=name))
-
-    def list_runs(self) -> Iterator[res.TrainingRun]:
-        """All runs, newest first, page after page."""
-        for page in self._pages(self._stub.ListRuns, pb.ListRunsRequest()):
-            yield from page.runs
-
-    def record_dataset(self, dataset: res.Dataset, *, request_id: str | None = None) -> res.Dataset:
-        """Records a snapshot under its digest; the same again is fine."""
-        return self._call(
-            self._stub.RecordDataset,
-            pb.RecordDatasetRequest(dataset=dataset, request_id=_request_id(request_id)),
-        )
-
-    def get_dataset(self, name: str) -> res.Dataset:
-        """datasets/{digest}. Raises DatasetNotFound."""
-        return self._call(self._stub.GetDataset, pb.GetDatasetRequest(name=name))
-
-    def list_datasets(self) -> Iterator[res.Dataset]:
-        """All dataset snapshots, newest first, page after page."""
-        for page in self._pages(self._stub.ListDatasets, pb.ListDatasetsRequest()):
-            yield from page.datasets
-
-    def record_evaluation(
-        self, version: str, evaluation: res.Evaluation, *, request_id: str | None = None
-    ) -> res.Evaluation:
-        """Adds metrics of a READY version on a dataset."""
-        return self._call(
-            self._stub.RecordEvaluation,
-            pb.RecordEvaluationRequest(
-                parent=version_name(version), evaluation=evaluation, request_id=_request_id(request_id)
-            ),
-        )
-
     # Questions
 
     def get_lineage(
@@ -351,30 +262,3 @@ class RegistryClient(Client):
             seen.update(item.name for item in page.nodes)
             whole.truncated = whole.truncated or page.truncated
         return whole
-
-
-def model_name(text: str) -> str:
-    """models/{model} of "m" or "models/m"."""
-    return text if text.startswith("models/") else f"models/{text}"
-
-
-def version_name(text: str) -> str:
-    """models/m/versions/3 of "m/3", models/m/aliases/a of "m@a"; full names stay."""
-    if text.startswith("models/"):
-        return text
-    if "@" in text:
-        return alias_name(text)
-    model, _, number = text.partition("/")
-    return f"models/{model}/versions/{number}" if number else f"models/{model}"
-
-
-def alias_name(text: str) -> str:
-    """models/m/aliases/a of "m@a"; full names stay."""
-    if text.startswith("models/"):
-        return text
-    model, _, alias = text.partition("@")
-    return f"models/{model}/aliases/{alias}"
-
-
-def _request_id(given: str | None) -> str:
-    return given or uuid.uuid4().hex

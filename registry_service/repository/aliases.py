@@ -59,7 +59,14 @@ class SqlAliases:
         )
 
     def move(
-        self, model: Model, ref: AliasRef, version: ModelVersion | None, *, act: Act, reason: str
+        self,
+        model: Model,
+        ref: AliasRef,
+        version: ModelVersion | None,
+        *,
+        act: Act,
+        reason: str,
+        restored_revision: int | None = None,
     ) -> AliasEvent:
         row = self._session.scalars(
             select(AliasRow)
@@ -85,6 +92,7 @@ class SqlAliases:
             actor=act.actor,
             reason=reason,
             time=time,
+            restored_revision=restored_revision,
         )
         self._session.add(event)
         self._session.flush()
@@ -117,6 +125,7 @@ class SqlAliases:
                 actor=row.actor,
                 reason=row.reason,
                 time=row.time,
+                restored_revision=row.restored_revision,
             )
             for row, name, from_number, to_number in self._session.execute(statement)
         ]

@@ -151,3 +151,5 @@ class AliasEventRow(Base):
     actor: Mapped[str]
     reason: Mapped[str]
     time: Mapped[datetime]
+    # Of a rollback: the revision of the move whose holder it put back.
+    restored_revision: Mapped[int | None]

@@ -80,6 +80,7 @@ def downgrade() -> None:
         ("model_version", "external_run"),
         ("model_version", "run_link"),
         ("model_version", "copied_from_id"),
+        ("alias_event", "restored_revision"),
         ("blob", "mark_time"),
         ("dataset_snapshot", "recipe"),
         ("training_run", "environment_id"),
@@ -205,7 +206,9 @@ def _create_guards(sqlite: bool) -> None:
         return
     postgresql_function("guard_version", version_guard_body(FIXED, NOW_FROZEN), replace=True)
     _forbid(
-        "guard_blob", "OLD.sha256 <> NEW.sha256 OR OLD.size_bytes <> NEW.size_bytes", "blob is append-only"
+        "guard_blob",
+        "OLD.sha256 <> NEW.sha256 OR OLD.size_bytes <> NEW.size_bytes OR OLD.create_time <> NEW.create_time",
+        "blob is append-only",
     )
     _forbid("guard_audit_head", "NEW.sequence <= OLD.sequence", "the audit goes forward only")
     _forbid("guard_deployment", "OLD.end_time IS NOT NULL", "a deployment that has ended is immutable")

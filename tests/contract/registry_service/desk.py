@@ -86,6 +86,10 @@ class Desk:
 
         return self.changes.make(actor, work)
 
+    def forget_old_requests(self) -> int:
+        with self.database.write() as transaction:
+            return self.changes.forget_old_requests(transaction)
+
     def model(self, name: str = "flights", **fields: Any) -> Model:
         return self.do(
             models.create, CreateModel(name, fields.get("description", ""), fields.get("tags", {}))

@@ -225,7 +225,14 @@ def test_archiving_keeps_what_a_version_is(desk: Desk) -> None:
     desk.model()
     ready = desk.ready()
     archived = desk.do(versions.archive, ready.ref, etag(str(ready.ref), ready.revision))
-    assert archived == replace(ready, state=VersionState.ARCHIVED, revision=archived.revision)
+    assert archived.archive_time is not None
+    assert archived == replace(
+        ready,
+        state=VersionState.ARCHIVED,
+        revision=archived.revision,
+        archive_time=archived.archive_time,
+        update_time=archived.archive_time,
+    )
     assert archived.revision > ready.revision
     assert desk.do(versions.archive, ready.ref, "") == archived
     with pytest.raises(VersionImmutable):

@@ -79,10 +79,10 @@ def test_a_long_id_is_refused(desk: Desk) -> None:
 def test_answers_are_kept_for_more_than_a_day_and_not_forever(desk: Desk, clock: TickingClock) -> None:
     first = desk.changes.apply(_request(), _create("a"))
     clock.now += timedelta(days=1, minutes=1)
-    assert desk.changes.forget_old_requests() == 0
+    assert desk.forget_old_requests() == 0
     assert desk.changes.apply(_request(), _create("a")) == first
     clock.now += KEEP_REQUESTS
-    assert desk.changes.forget_old_requests() == 1
+    assert desk.forget_old_requests() == 1
     with pytest.raises(ModelExists):
         desk.changes.apply(_request(), _create("a"))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from plumbline.registry.errors import InvalidName
@@ -12,7 +12,25 @@ from registry_service.domain import AliasRef, DefinitionRef, NodeKind, VersionRe
 
 HEX = "0123456789abcdef" * 4
 
-model_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}", fullmatch=True)
+
+def is_model(name: str) -> bool:
+    """MLflow's rules, said in another way."""
+    return (
+        0 < len(name) <= 256
+        and name.isprintable()
+        and not set(name) & set("/:")
+        and name == name.strip()
+        and name not in ("-", ".", "..")
+    )
+
+
+# Also of the characters and lengths at the edges of the rules, lone surrogates included.
+texts = st.text(st.characters(), max_size=300) | st.text(
+    st.sampled_from("aZ9_-. /:%üЖ模\u0301\u00a0\u200b\u202e\u3000\t\n\r\x00\x1f\x7f\x85\ud800"), max_size=6
+)
+model_ids = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=256).filter(
+    is_model
+)
 alias_ids = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,127}", fullmatch=True)
 definition_ids = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,40}", fullmatch=True)
 
@@ -27,6 +45,33 @@ def test_names_and_parts_go_both_ways(model: str, number: int, alias: str) -> No
     assert names.node("node", str(holder)) == (NodeKind.ALIAS, holder)
 
 
+@given(texts)
+@example("a" * 256)
+@example("a" * 257)
+@example("a" * 256 + "\n")
+@example("模" * 256)
+@example("- x")
+@example("...")
+@example("-a")
+def test_models_are_named_by_mlflows_rules_wherever_the_name_stands(name: str) -> None:
+    parsers: list[tuple[Callable[[str, str], object], str]] = [
+        (names.model_id, name),
+        (names.model, f"models/{name}"),
+        (names.version, f"models/{name}/versions/3"),
+        (names.alias, f"models/{name}/aliases/champion"),
+        (names.settable_alias, f"models/{name}/aliases/champion"),
+        (names.version_or_alias, f"models/{name}/versions/3"),
+        (names.version_or_alias, f"models/{name}/aliases/champion"),
+        (names.model_or_alias, f"models/{name}"),
+        (names.model_or_alias, f"models/{name}/aliases/champion"),
+        (names.node, f"models/{name}"),
+        (names.node, f"models/{name}/versions/3"),
+        (names.node, f"models/{name}/aliases/champion"),
+    ]
+    for parse, value in parsers:
+        assert (_refusal(parse, value) is None) == is_model(name), (parse, value)
+
+
 @given(definition_ids, definition_ids, st.booleans())
 def test_a_definition_is_the_same_with_and_without_the_prefix_of_its_digest(
     project: str, name: str, prefixed: bool
@@ -35,7 +80,7 @@ def test_a_definition_is_the_same_with_and_without_the_prefix_of_its_digest(
     assert names.feature_view("f", written) == DefinitionRef(project, name, f"sha256:{HEX}")
 
 
-@given(st.text(max_size=40))
+@given(texts)
 def test_whatever_comes_is_parsed_or_refused_with_its_field(text: str) -> None:
     parsers: list[Callable[[str, str], object]] = [
         names.model_id,
@@ -52,8 +97,8 @@ def test_whatever_comes_is_parsed_or_refused_with_its_field(text: str) -> None:
     for parse in parsers:
         error = _refusal(parse, text)
         if error is None:
-            assert text.isascii()
             assert text.isprintable()
+            assert text == text.strip()
         else:
             assert error.metadata == {"field": "some.field"}
             assert [violation.field for violation in error.violations] == ["some.field"]
@@ -65,20 +110,32 @@ def test_whatever_comes_is_parsed_or_refused_with_its_field(text: str) -> None:
         "",
         "flights",
         "models/",
-        "models/.hidden",
-        "models/-x",
-        "models/a b",
+        "models/-",
+        "models/.",
+        "models/..",
+        "models/ a",
+        "models/a ",
         "models/a/b",
+        "models/a:b",
         "models/a\n",
-        "models/ü",
-        "models/" + "x" * 129,
-        "models/a%2Fb",
+        "models/a\x00",
+        "models/a\u202eb",
+        "models/a\u00a0",
+        "models/" + "x" * 257,
         "Models/a",
     ],
 )
 def test_names_that_are_no_models(name: str) -> None:
     with pytest.raises(InvalidName, match="name"):
         names.model("name", name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".hidden", "-x", "a b", "ü", "模型", "a%2Fb", "versions", "...", "x" * 256, "{curly}", "a\\b", "@"],
+)
+def test_names_that_are_models(name: str) -> None:
+    assert names.model("name", f"models/{name}") == name
 
 
 @pytest.mark.parametrize("number", ["0", "01", "-1", "1.0", "latest", "", "１", "9" * 19])
