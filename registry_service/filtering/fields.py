@@ -50,7 +50,8 @@ class Field:
 class Resource:
     """A kind of thing that lists are made of."""
 
-    def __init__(self, name: str, fields: Iterable[Field], default: Order) -> None:
+    def __init__(self, name: str, fields: Iterable[Field], default: Order | None = None) -> None:
+        """default: the order of a list that asks for none; None: newest first, by the registry's own ids."""
         self.name, self.default = name, default
         self.fields: Mapping[str, Field] = {field.name: field for field in fields}
 
@@ -98,6 +99,7 @@ VERSIONS = Resource(
     "versions",
     (
         _text("model", prefix="models/", sortable=True),
+        Field("model_archived", Type.BOOLEAN),
         Field("version", Type.INTEGER, sortable=True),
         _choice("state", VersionState),
         _choice("stage", STAGES),
@@ -136,7 +138,6 @@ RUNS = Resource(
         _time("end_time"),
         _text("code.commit"),
     ),
-    Order("id", descending=True),
 )
 
 DATASETS = Resource(
@@ -151,7 +152,6 @@ DATASETS = Resource(
         _time("as_of_end"),
         _text("actor"),
     ),
-    Order("id", descending=True),
 )
 
 DEPLOYMENTS = Resource(
@@ -167,7 +167,6 @@ DEPLOYMENTS = Resource(
         _time("start_time"),
         _time("end_time"),
     ),
-    Order("id", descending=True),
 )
 
 EVENTS = Resource(
@@ -181,5 +180,4 @@ EVENTS = Resource(
         _text("resource"),
         _text("model", prefix="models/"),
     ),
-    Order("id", descending=True),
 )

@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Place:
-    """Where an item stands in an ordered list: what it is ordered by (None where it has no value; nothing when
-    ids alone order the list), then the registry's own id, in the direction of the first order."""
+    """Where an item stands in an ordered list: what it is ordered by (None where it has no value; nothing
+    when ids alone order the list), then the registry's own id, in the direction of the first order."""
 
     values: tuple[Scalar | None, ...]
     id: int
