@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -327,16 +328,14 @@ class Direction(StrEnum):
     DOWNSTREAM = "DOWNSTREAM"
 
 
-@dataclass(frozen=True, order=True)
-class NodeKey:
+class NodeKey(NamedTuple):
     """A node by its kind and the registry's own id."""
 
     kind: NodeKind
     id: int
 
 
-@dataclass(frozen=True)
-class KeyEdge:
+class KeyEdge(NamedTuple):
     """downstream was made from upstream."""
 
     upstream: NodeKey

@@ -34,6 +34,7 @@ from registry_service.domain import (
 )
 from registry_service.events import AuditEvent, Head
 from registry_service.names import NodeName
+from registry_service.ports_impact import ImpactStore
 
 #: The present moment, zone-aware UTC.
 Clock = Callable[[], datetime]
@@ -173,7 +174,10 @@ class AliasStore(Protocol):
         restored_revision: int | None = None,
     ) -> AliasEvent:
         """Points the alias at a version, or at none, and writes the move to the history in the same
-        transaction. restored_revision: of a rollback, the move whose holder it puts back. The moves of one alias have growing revisions and never falling times."""
+        transaction. The moves of one alias have growing revisions and never falling times.
+
+        restored_revision: of a rollback, the move whose holder it puts back.
+        """
 
     def history(self, model: Model, alias: str | None, *, before: int | None, limit: int) -> list[AliasEvent]:
         """Newest first, those with a sequence below `before`; of one alias or of all."""
@@ -322,6 +326,8 @@ class Transaction(Protocol):
     def datasets(self) -> DatasetStore: ...
     @property
     def lineage(self) -> LineageStore: ...
+    @property
+    def impact(self) -> ImpactStore: ...
     @property
     def audit(self) -> AuditStore: ...
 

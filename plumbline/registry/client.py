@@ -15,6 +15,7 @@ from plumbline.errors import DataLoss
 from plumbline.registry.aliasing import AliasCalls
 from plumbline.registry.errors import CLASSES
 from plumbline.registry.evidence import EvidenceCalls
+from plumbline.registry.lineage import LineageCalls
 from plumbline.registry.naming import alias_name, fresh_id, model_name, version_name
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
@@ -28,7 +29,7 @@ CHUNK_BYTES = 512 * 1024
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
-class RegistryClient(AliasCalls, EvidenceCalls, WatchCalls):
+class RegistryClient(AliasCalls, EvidenceCalls, LineageCalls, WatchCalls):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
     transfer_timeout: seconds for a file up or down. Every method raises the errors of
@@ -243,22 +244,3 @@ class RegistryClient(AliasCalls, EvidenceCalls, WatchCalls):
                 sha256.update(part.chunk)
                 file.write(part.chunk)
         return meta, sha256.hexdigest()
-
-    # Questions
-
-    def get_lineage(
-        self,
-        node: str,
-        *,
-        direction: pb.LineageDirection.ValueType = pb.LINEAGE_DIRECTION_UPSTREAM,
-        depth: int = 0,
-    ) -> pb.GetLineageResponse:
-        """The whole graph around a node, all pages joined; nodes are unique."""
-        whole, seen = pb.GetLineageResponse(), set[str]()
-        request = pb.GetLineageRequest(node=node, direction=direction, depth=depth)
-        for page in self._pages(self._stub.GetLineage, request):
-            whole.edges.extend(page.edges)
-            whole.nodes.extend(item for item in page.nodes if item.name not in seen)
-            seen.update(item.name for item in page.nodes)
-            whole.truncated = whole.truncated or page.truncated
-        return whole

@@ -19,6 +19,7 @@ from registry_service.ports import Transaction
 from registry_service.repository.aliases import SqlAliases
 from registry_service.repository.audit import SqlAudit
 from registry_service.repository.datasets import SqlDatasets
+from registry_service.repository.impact import SqlImpact
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
@@ -131,6 +132,7 @@ class SqlTransaction:
     runs: SqlRuns
     datasets: SqlDatasets
     lineage: SqlLineage
+    impact: SqlImpact
     audit: SqlAudit
 
     @classmethod
@@ -143,6 +145,7 @@ class SqlTransaction:
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),
             lineage=SqlLineage(session),
+            impact=SqlImpact(session),
             audit=SqlAudit(session),
         )
 

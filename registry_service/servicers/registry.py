@@ -8,6 +8,7 @@ from registry_service.reading import CachedReads
 from registry_service.servicers.changes import ChangeMethods
 from registry_service.servicers.evidence import EvidenceMethods
 from registry_service.servicers.files import FileMethods
+from registry_service.servicers.lineage import LineageMethods
 from registry_service.servicers.models import AliasMethods, ModelMethods
 from registry_service.servicers.versions import VersionMethods
 from registry_service.transfers import Transfers
@@ -19,6 +20,7 @@ class Registry(
     FileMethods,
     AliasMethods,
     EvidenceMethods,
+    LineageMethods,
     ChangeMethods,
 ):
     """plumbline.registry.v1.ModelRegistryService, in the parts its resources make."""
