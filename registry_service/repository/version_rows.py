@@ -57,6 +57,7 @@ _COLUMNS: tuple[Any, ...] = (
     VersionRow.source,
     VersionRow.external_run,
     VersionRow.run_link,
+    VersionRow.copied_from_id,
     ModelRow.name.label("model"),
     RunRow.name.label("run"),
     _OriginModel.name.label("origin_model"),
@@ -124,6 +125,7 @@ def to_versions(session: Session, rows: Sequence[Row[Any]]) -> list[ModelVersion
             stage=row.stage,
             update_time=row.update_time,
             archive_time=row.archive_time,
+            copied_from_id=row.copied_from_id,
         )
         for row in rows
     ]
