@@ -6,7 +6,6 @@ import builtins
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, exc, func, or_, select, tuple_, type_coerce
@@ -27,7 +26,7 @@ from registry_service.repository import consistency
 from registry_service.repository.datasets import SqlDatasets
 from registry_service.repository.models import SqlModels
 from registry_service.repository.runs import SqlRuns
-from registry_service.repository.versions import SqlVersions
+from registry_service.repository.version_rows import to_versions, version_rows
 from registry_service.repository.webhooks import SqlWebhooks
 from registry_service.tables import (
     AliasEventRow,
@@ -45,7 +44,6 @@ from registry_service.tables import (
     PolicyRow,
     RunRow,
     UtcMicros,
-    VersionAnnotationRow,
     VersionMetricRow,
     VersionRow,
     WebhookRow,
@@ -195,7 +193,7 @@ class SqlIntegrity:
         return self._batch(ModelRow.id, _Models(self._session).by_id, after, limit)
 
     def versions(self, *, after: int, limit: int) -> Sequence[ModelVersion | Unreadable]:
-        return self._batch(VersionRow.id, _Versions(self._session).by_id, after, limit)
+        return self._batch(VersionRow.id, partial(_versions_by_id, self._session), after, limit)
 
     def aliases(self, *, after: int, limit: int) -> Sequence[StoredAlias | Unreadable]:
         return self._batch(AliasRow.id, self._aliases, after, limit)
@@ -320,22 +318,6 @@ class _Models(SqlModels):
         return {model.id: model for model in self._models(rows)}
 
 
-class _Versions(SqlVersions):
-    def by_id(self, ids: Sequence[int]) -> Mapping[int, ModelVersion]:
-        statement = (
-            select(VersionRow, VersionAnnotationRow, ModelRow.name)
-            .join(VersionAnnotationRow, VersionAnnotationRow.version_id == VersionRow.id)
-            .join(ModelRow, ModelRow.id == VersionRow.model_id)
-            .where(VersionRow.id.in_(ids))
-        )
-        found = list(self._session.execute(statement))
-        names = {row.id: name for row, _, name in found}
-        return {
-            version.id: replace(version, ref=VersionRef(names[version.id], version.ref.number))
-            for version in self._versions([(row, notes) for row, notes, _ in found], "")
-        }
-
-
 class _Runs(SqlRuns):
     def by_id(self, ids: Sequence[int]) -> Mapping[int, TrainingRun]:
         rows = self._session.scalars(select(RunRow).where(RunRow.id.in_(ids))).all()
@@ -382,3 +364,8 @@ def _micros(value: Any) -> int | None:
     if value is None or isinstance(value, int):
         return value
     return UtcMicros.micros(value)
+
+
+def _versions_by_id(session: Session, ids: Sequence[int]) -> Mapping[int, ModelVersion]:
+    rows = session.execute(version_rows().where(VersionRow.id.in_(ids))).all()
+    return {version.id: version for version in to_versions(session, rows)}
