@@ -162,7 +162,13 @@ class SqlRuns:
             "packages": builtins.list(environment.packages),
         }
         insert_or_ignore(self._session, EnvironmentRow, [row])
-        return self._session.scalars(select(EnvironmentRow.id).where(EnvironmentRow.digest == digest)).one()
+        return self._session.scalars(
+            select(EnvironmentRow.id).where(
+                EnvironmentRow.digest == digest,
+                EnvironmentRow.python_version == environment.python_version,
+                EnvironmentRow.platform == environment.platform,
+            )
+        ).one()
 
     def _link(self, run_id: int, datasets: Sequence[Dataset]) -> None:
         taken = self._session.scalar(
