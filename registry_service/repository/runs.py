@@ -167,7 +167,13 @@ class SqlRuns:
             "packages": list(environment.packages),
         }
         insert_or_ignore(self._session, EnvironmentRow, [row])
-        return self._session.scalars(select(EnvironmentRow.id).where(EnvironmentRow.digest == digest)).one()
+        return self._session.scalars(
+            select(EnvironmentRow.id).where(
+                EnvironmentRow.digest == digest,
+                EnvironmentRow.python_version == environment.python_version,
+                EnvironmentRow.platform == environment.platform,
+            )
+        ).one()
 
     def _link(self, run_id: int, datasets: Sequence[Dataset]) -> None:
         taken = self._session.scalar(
