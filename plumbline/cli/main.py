@@ -13,6 +13,7 @@ from plumbline.cli.features import features
 from plumbline.cli.models import alias, lineage, models
 from plumbline.cli.output import address
 from plumbline.cli.predict import predict
+from plumbline.cli.registry import registry_app
 from plumbline.cli.runs import runs
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(models, name="models")
 app.add_typer(runs, name="runs")
 app.add_typer(alias, name="alias")
+app.add_typer(registry_app, name="registry")
 app.add_typer(features, name="features")
 app.command("lineage")(lineage)
 app.command("predict")(predict)

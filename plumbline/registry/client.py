@@ -19,6 +19,7 @@ from plumbline.registry.naming import alias_name, fresh_id, model_name, version_
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
+from plumbline.registry.webhooks import WebhookCalls
 from plumbline.wire import translated
 
 #: Half of the longest chunk of a file that servers take.
@@ -27,7 +28,7 @@ CHUNK_BYTES = 512 * 1024
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
-class RegistryClient(AliasCalls, EvidenceCalls):
+class RegistryClient(AliasCalls, EvidenceCalls, WebhookCalls):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
     transfer_timeout: seconds for a file up or down. Every method raises the errors of
