@@ -50,6 +50,7 @@ def move(
         "from": "" if event.from_version is None else str(event.from_version),
         "to": "" if event.to_version is None else str(event.to_version),
         "reason": reason,
+        "revision": event.revision,
     }
     state = states.of_alias(model.id, ref.alias, event.to_version, event.revision)
     subject = states.alias_subject(model, event.alias_id, ref)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -59,6 +60,10 @@ class Calls:
         """What `work` makes of a change whose requests carry no id, being harmless to repeat."""
         actor = current_actor()
         return await self.act(actor, work)
+
+    def now(self) -> datetime:
+        """The present moment, for answers that depend on it."""
+        return self._changes.now()
 
     async def act(self, actor: str, work: Callable[[Transaction, Act], T]) -> T:
         """As `write`, in the name of somebody: a user known otherwise, or the registry itself."""

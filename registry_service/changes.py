@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from registry_service.domain import Act
@@ -56,6 +56,10 @@ class Changes:
     def act(self, actor: str, request_id: str = "") -> Act:
         """Somebody's doing, now."""
         return Act(actor, self._clock(), request_id)
+
+    def now(self) -> datetime:
+        """The moment that a change made now would bear."""
+        return self._clock()
 
     def forget_old_requests(self, transaction: Transaction) -> int:
         """Removes answers older than KEEP_REQUESTS; returns how many."""

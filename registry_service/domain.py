@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ class ModelVersion:
     stage: str = NO_STAGE
     update_time: datetime | None = None
     archive_time: datetime | None = None
+    copied_from_id: int | None = None
 
     def file(self, path: str) -> ModelFile | None:
         """The file at a path, if there is one."""
@@ -251,6 +253,7 @@ class TrainingRun:
     parent: str = ""
     base_versions: tuple[VersionRef, ...] = ()
     lease_expire_time: datetime | None = None
+    base_version_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -327,16 +330,14 @@ class Direction(StrEnum):
     DOWNSTREAM = "DOWNSTREAM"
 
 
-@dataclass(frozen=True, order=True)
-class NodeKey:
+class NodeKey(NamedTuple):
     """A node by its kind and the registry's own id."""
 
     kind: NodeKind
     id: int
 
 
-@dataclass(frozen=True)
-class KeyEdge:
+class KeyEdge(NamedTuple):
     """downstream was made from upstream."""
 
     upstream: NodeKey

@@ -27,6 +27,7 @@ _ALIAS_NAME = re.compile(f"models/({_MODEL})/aliases/({_ALIAS})")
 _RUN_NAME = re.compile(f"runs/({_RUN})")
 _WEBHOOK_NAME = re.compile(f"webhooks/({_WEBHOOK})")
 _DATASET_NAME = re.compile(f"datasets/({_DIGEST})")
+_DEPLOYMENT_NAME = re.compile(f"deployments/({_RUN})")
 _CODE_NAME = re.compile(f"codeRevisions/({_COMMIT})")
 _COMMIT_ID = re.compile(_COMMIT)
 _DEFINITION_NAME = re.compile(
@@ -141,6 +142,8 @@ def _definition(collection: str, field: str, value: str) -> DefinitionRef:
     return DefinitionRef(match.group(2), match.group(3), f"sha256:{match.group(4)}")
 
 
+_EVERY_STATE_NAME = re.compile(f"(featureServices|featureViews)/({_DEFINITION})/({_DEFINITION})")
+
 #: What a lineage query may start from, parsed: the kind and the parts that find its row.
 NodeName = tuple[NodeKind, str | VersionRef | AliasRef | DefinitionRef]
 
@@ -159,6 +162,8 @@ def node(field: str, value: str) -> NodeName:
         return NodeKind.DATASET, dataset(field, value)
     if match := _CODE_NAME.fullmatch(value):
         return NodeKind.CODE_REVISION, match.group(1)
+    if match := _DEPLOYMENT_NAME.fullmatch(value):
+        return NodeKind.DEPLOYMENT, match.group(1)
     if value.startswith("featureServices/"):
         return NodeKind.FEATURE_SERVICE, feature_service(field, value)
     if value.startswith("featureViews/"):
@@ -167,5 +172,14 @@ def node(field: str, value: str) -> NodeName:
         field,
         value,
         "models/…, models/…/versions/…, models/…/aliases/…, runs/…, datasets/…, "
-        "featureServices/…, featureViews/… or codeRevisions/…",
+        "featureServices/…, featureViews/…, codeRevisions/… or deployments/…",
     )
+
+
+def node_or_states(field: str, value: str) -> NodeName:
+    """As `node`; a feature service or view may be named without "@{digest}", for every state of it: then the
+    digest is ""."""
+    if match := _EVERY_STATE_NAME.fullmatch(value):
+        kind = NodeKind.FEATURE_VIEW if match.group(1) == "featureViews" else NodeKind.FEATURE_SERVICE
+        return kind, DefinitionRef(match.group(2), match.group(3), "")
+    return node(field, value)

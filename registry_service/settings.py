@@ -36,7 +36,14 @@ class RegistrySettings(ServerSettings):
         repr=False,
     )
     artifacts_dir: Path = Field(
-        Path(".plumbline/registry/artifacts"), description="Folder of the artifact bytes, by sha256."
+        Path(".plumbline/registry/artifacts"),
+        description="Folder of the artifact bytes, by sha256, and of uploads under way.",
+    )
+    artifacts_url: str = Field(
+        "",
+        pattern=r"^(s3://[^/\s]+(/[^\s]*)?)?$",
+        description="s3://bucket/prefix keeps the artifact bytes there, uploads under way in the folder; "
+        "endpoint, region and credentials come from the usual AWS_… variables. Unset: all in the folder.",
     )
     max_file_bytes: int = Field(
         16 * _GIB, ge=1, le=16 * _GIB, description="Largest file that may be uploaded."

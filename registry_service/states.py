@@ -51,7 +51,7 @@ def of_version(version: ModelVersion) -> State:
         "source": version.source,
         "external_run": version.external_run,
         "run_link": version.run_link,
-        "copied_from": None if version.copied_from is None else version.copied_from.number,
+        "copied_from": version.copied_from_id,
         "create_time": version.create_time,
         "finalize_time": version.finalize_time,
         "archive_time": version.archive_time,
@@ -83,7 +83,7 @@ def of_run(run: TrainingRun) -> State:
         "environment": None if run.environment is None else asdict(run.environment),
         "config": run.config,
         "parent": run.parent,
-        "base_versions": [version.number for version in run.base_versions],
+        "base_versions": list(run.base_version_ids),
         "datasets": list(run.datasets),
         "start_time": run.start_time,
         "end_time": run.end_time,
@@ -111,12 +111,18 @@ def of_dataset(dataset: Dataset) -> State:
 
 
 def of_evaluation(version: ModelVersion, evaluation: Evaluation) -> State:
+    return evaluation_state(version.model_id, version.ref.number, evaluation)
+
+
+def evaluation_state(model_id: int, number: int, evaluation: Evaluation) -> State:
+    """Of an evaluation of the model's version of that number."""
     return {
-        "model": version.model_id,
-        "version": version.ref.number,
+        "model": model_id,
+        "version": number,
         "dataset": evaluation.dataset,
         "split": evaluation.split,
-        "metrics": dict(evaluation.metrics),
+        # Not every database tells 0 from -0.
+        "metrics": {name: value + 0.0 for name, value in evaluation.metrics.items()},
         "create_time": evaluation.create_time,
         "actor": evaluation.actor,
     }

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from plumbline.cli.models import lineage_tree
+from plumbline.cli.lineage import lineage_tree
 from plumbline.registry.v1.model_registry_service_pb2 import GetLineageResponse
 
 # Where the command line looks by itself.

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from plumbline.cli.features import features
-from plumbline.cli.models import alias, lineage, models
+from plumbline.cli.lineage import diff, impact, lineage
+from plumbline.cli.models import alias, models
 from plumbline.cli.output import address
 from plumbline.cli.predict import predict
 from plumbline.cli.registry import registry_app
@@ -29,7 +30,9 @@ app.add_typer(runs, name="runs")
 app.add_typer(alias, name="alias")
 app.add_typer(registry_app, name="registry")
 app.add_typer(features, name="features")
+models.command("diff")(diff)
 app.command("lineage")(lineage)
+app.command("impact")(impact)
 app.command("predict")(predict)
 
 

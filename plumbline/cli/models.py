@@ -1,21 +1,17 @@
-"""`plumbline models …`, `plumbline alias …`, `plumbline lineage …`: the registry."""
+"""`plumbline models …`, `plumbline alias …`: the registry."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
-from rich.tree import Tree
 
 from plumbline.cli.output import actor, address, console, errors_for_people, print_json, print_table, when
 from plumbline.registry.client import RegistryClient, alias_name, model_name, version_name
-from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.types.v1 import column_pb2
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
-
-_SHORT_NAME = 40  # a run's name; longer ones end in 64 hex digits, which --json tells
 
 models = typer.Typer(help="Models and their versions.", no_args_is_help=True)
 alias = typer.Typer(help="Aliases: which version is the champion.", no_args_is_help=True)
@@ -117,56 +113,6 @@ def history(name: Annotated[str, typer.Argument(help="m@champion, or m")], json:
                 for e in events
             ],
         )
-
-
-def lineage(
-    node: Annotated[str, typer.Argument(help="m/3, m@champion, runs/…, datasets/…, featureViews/…")],
-    down: Annotated[
-        bool, typer.Option("--down", help="What came from it, instead of what it came from.")
-    ] = False,
-    depth: Annotated[int, typer.Option(help="Edges to follow.", min=1, max=50)] = 10,
-    json: Json = False,
-) -> None:
-    """What a node came from, or what came from it, as a tree."""
-    with errors_for_people(), registry() as client:
-        start = node if "/" in node and not node.split("/")[1].isdigit() else version_name(node)
-        direction = pb.LINEAGE_DIRECTION_DOWNSTREAM if down else pb.LINEAGE_DIRECTION_UPSTREAM
-        graph = client.get_lineage(start, direction=direction, depth=depth)
-        print_json(graph) if json else console.print(lineage_tree(start, graph, down=down))
-
-
-def lineage_tree(start: str, graph: pb.GetLineageResponse, *, down: bool = False) -> Tree:
-    """The graph as a tree from its start; a node met again is named, not drawn twice."""
-    labels = {node.name: node for node in graph.nodes}
-    below: dict[str, list[tuple[str, str]]] = {}
-    for edge in graph.edges:
-        parent, child = (edge.upstream, edge.downstream) if down else (edge.downstream, edge.upstream)
-        below.setdefault(parent, []).append((edge.relation, child))
-    # The server names the start in full, wherever an alias was asked for.
-    root = next((node.name for node in graph.nodes if node.distance == 0), start)
-    tree, seen = Tree(_label(root, labels), guide_style="dim"), {root}
-
-    def grow(branch: Tree, name: str) -> None:
-        for relation, child in sorted(below.get(name, ())):
-            text = f"[dim]{relation}[/dim] {_label(child, labels)}"
-            if child in seen:
-                branch.add(text + ("[dim] (above)[/dim]" if child in below else ""))
-            else:
-                seen.add(child)
-                grow(branch.add(text), child)
-
-    grow(tree, root)
-    if graph.truncated:
-        tree.add("[yellow]… the depth limit cut the rest off[/yellow]")
-    return tree
-
-
-def _label(name: str, nodes: dict[str, pb.LineageNode]) -> str:
-    """What a person reads; the name itself too, where it is short enough to be of use."""
-    node = nodes.get(name)
-    if node is None or node.label in ("", name):
-        return name
-    return f"{node.label}  [dim]{name}[/dim]" if len(name) <= _SHORT_NAME else node.label
 
 
 def _print_version(version: res.ModelVersion) -> None:

@@ -27,7 +27,10 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 # What goes into a pipe or a file is not broken into lines: somebody will search it.
 _WIDTH = None if sys.stdout.isatty() else 400
 console = Console(highlight=False, width=_WIDTH)
-_TEXTS = ("DESCRIPTION", "REASON", "METRICS", "CATEGORIES", "VALUE", "SHA256", "DIGEST")
+_TEXTS = (
+    *("DESCRIPTION", "REASON", "METRICS", "CATEGORIES", "VALUE", "SHA256", "DIGEST"),
+    *("LEFT", "RIGHT", "BY WAY OF"),
+)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 
 from plumbline.calls import Client
 from plumbline.registry.naming import fresh_id, version_name
@@ -16,9 +17,20 @@ class EvidenceCalls(Client):
 
     _stub: ModelRegistryServiceStub
 
-    def start_run(self, run: res.TrainingRun, *, request_id: str | None = None) -> res.TrainingRun:
-        """A RUNNING run with a name of its own."""
-        return self._call(self._stub.StartRun, pb.StartRunRequest(run=run, request_id=fresh_id(request_id)))
+    def start_run(
+        self, run: res.TrainingRun, *, lease: timedelta | None = None, request_id: str | None = None
+    ) -> res.TrainingRun:
+        """A RUNNING run with a name of its own. lease: it becomes FAILED unless it is renewed in time."""
+        request = pb.StartRunRequest(run=run, request_id=fresh_id(request_id))
+        if lease is not None:
+            request.lease.FromTimedelta(lease)
+        return self._call(self._stub.StartRun, request)
+
+    def renew_run(self, name: str, lease: timedelta) -> res.TrainingRun:
+        """Puts off the end of a RUNNING run's lease. Raises RunEnded."""
+        request = pb.RenewRunRequest(name=name)
+        request.lease.FromTimedelta(lease)
+        return self._call(self._stub.RenewRun, request)
 
     def log_run(
         self,

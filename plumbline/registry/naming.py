@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import uuid
 
+# A model of one of these names has to be named in full.
+_COLLECTIONS = (
+    "models",
+    "runs",
+    "datasets",
+    "featureServices",
+    "featureViews",
+    "codeRevisions",
+    "deployments",
+)
+
 
 def model_name(text: str) -> str:
     """models/{model} of "m" or "models/m"."""
@@ -26,6 +37,12 @@ def alias_name(text: str) -> str:
         return text
     model, _, alias = text.partition("@")
     return f"models/{model}/aliases/{alias}"
+
+
+def node_name(text: str) -> str:
+    """The name of any node of the lineage graph: of "m", "m/3" and "m@a" the full one; full names stay."""
+    collection, slash, _ = text.partition("/")
+    return text if slash and collection in _COLLECTIONS else version_name(text)
 
 
 def fresh_id(given: str | None) -> str:

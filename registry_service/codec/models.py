@@ -82,14 +82,6 @@ def update_version(request: pb.UpdateVersionRequest) -> commands.UpdateVersion:
     )
 
 
-def upload_file(header: pb.UploadFileHeader) -> commands.UploadFile:
-    file = header.file
-    return commands.UploadFile(
-        names.version("header.version", header.version),
-        ModelFile(file.path, file.sha256, file.size_bytes, file.media_type),
-    )
-
-
 def set_alias(request: pb.SetAliasRequest) -> commands.SetAlias:
     condition = request.WhichOneof("condition")
     return commands.SetAlias(

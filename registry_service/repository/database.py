@@ -18,7 +18,9 @@ from plumbline.registry.errors import DatabaseUnavailable
 from registry_service.ports import Transaction
 from registry_service.repository.aliases import SqlAliases
 from registry_service.repository.audit import SqlAudit
+from registry_service.repository.blobs import SqlBlobs
 from registry_service.repository.datasets import SqlDatasets
+from registry_service.repository.impact import SqlImpact
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
@@ -132,8 +134,10 @@ class SqlTransaction:
     runs: SqlRuns
     datasets: SqlDatasets
     lineage: SqlLineage
+    impact: SqlImpact
     audit: SqlAudit
     webhooks: SqlWebhooks
+    blobs: SqlBlobs
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -145,8 +149,10 @@ class SqlTransaction:
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),
             lineage=SqlLineage(session),
+            impact=SqlImpact(session),
             audit=SqlAudit(session),
             webhooks=SqlWebhooks(session),
+            blobs=SqlBlobs(session),
         )
 
 

@@ -1,6 +1,6 @@
-"""The lineage graph in SQL: a union over the foreign keys, asked for one ring of nodes at a time.
+"""The lineage graph in SQL: a union over the relations, asked for one ring of nodes at a time.
 
-Each relation below is one indexed query by the ids on one side, so a step costs what the ring has
+Each relation is one indexed query by the ids on one side, so a step costs what the ring has
 edges, not what the registry has rows. The walk itself (breadth first, each node once) is the use case's.
 """
 
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, literal, select, union_all
-from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+from sqlalchemy import literal, select, union_all
+from sqlalchemy.orm import Session
 
 from registry_service.domain import (
     AliasRef,
@@ -25,78 +24,17 @@ from registry_service.domain import (
 )
 from registry_service.names import NodeName
 from registry_service.repository.common import chunks
+from registry_service.repository.relations import RELATIONS, Column
 from registry_service.tables import (
     AliasRow,
     CodeRow,
     DatasetRow,
-    DatasetViewRow,
-    FeatureServiceMemberRow,
+    DeploymentRow,
     FeatureServiceRow,
     FeatureViewRow,
     ModelRow,
-    RunDatasetRow,
     RunRow,
-    VersionDatasetRow,
     VersionRow,
-)
-
-_Column = InstrumentedAttribute[Any]
-
-
-@dataclass(frozen=True)
-class _Relation:
-    """A foreign key, or a pair of them, read as edges."""
-
-    name: str
-    upstream: NodeKind
-    upstream_id: _Column
-    downstream: NodeKind
-    downstream_id: _Column
-    condition: ColumnElement[bool] | None = None
-
-
-_DirectRead = aliased(DatasetRow)
-
-_RELATIONS = (
-    _Relation("version_of", NodeKind.MODEL, VersionRow.model_id, NodeKind.MODEL_VERSION, VersionRow.id),
-    _Relation("produced_by", NodeKind.RUN, VersionRow.run_id, NodeKind.MODEL_VERSION, VersionRow.id),
-    _Relation(
-        "trained_on",
-        NodeKind.DATASET,
-        VersionDatasetRow.dataset_id,
-        NodeKind.MODEL_VERSION,
-        VersionDatasetRow.version_id,
-    ),
-    _Relation("points_at", NodeKind.MODEL_VERSION, AliasRow.version_id, NodeKind.ALIAS, AliasRow.id),
-    _Relation("read_from", NodeKind.DATASET, RunDatasetRow.dataset_id, NodeKind.RUN, RunDatasetRow.run_id),
-    _Relation("ran_code", NodeKind.CODE_REVISION, RunRow.code_id, NodeKind.RUN, RunRow.id),
-    _Relation(
-        "read_from",
-        NodeKind.FEATURE_SERVICE,
-        DatasetRow.feature_service_id,
-        NodeKind.DATASET,
-        DatasetRow.id,
-    ),
-    _Relation(
-        "includes",
-        NodeKind.FEATURE_VIEW,
-        FeatureServiceMemberRow.view_id,
-        NodeKind.FEATURE_SERVICE,
-        FeatureServiceMemberRow.service_id,
-    ),
-    # A dataset read through a feature service reaches its views through that service.
-    _Relation(
-        "read_from",
-        NodeKind.FEATURE_VIEW,
-        DatasetViewRow.view_id,
-        NodeKind.DATASET,
-        DatasetViewRow.dataset_id,
-        condition=DatasetViewRow.dataset_id.in_(
-            select(_DirectRead.id)
-            .where(_DirectRead.id == DatasetViewRow.dataset_id, _DirectRead.feature_service_id.is_(None))
-            .correlate(DatasetViewRow)
-        ),
-    ),
 )
 
 
@@ -133,7 +71,7 @@ class SqlLineage:
         for ring in chunks(nodes):
             ids = _by_kind(ring)
             parts = []
-            for relation in _RELATIONS:
+            for relation in RELATIONS:
                 upstream = direction is Direction.UPSTREAM
                 wanted = ids.get(relation.downstream if upstream else relation.upstream)
                 if not wanted:
@@ -208,6 +146,11 @@ class SqlLineage:
                 for view in self._session.scalars(select(FeatureViewRow).where(FeatureViewRow.id.in_(ids))):
                     ref_ = DefinitionRef(view.project, view.name, view.digest)
                     yield view.id, f"featureViews/{ref_}", f"feature view {_short(ref_)}"
+            case NodeKind.DEPLOYMENT:
+                for place in self._session.scalars(select(DeploymentRow).where(DeploymentRow.id.in_(ids))):
+                    what = " ".join(text for text in (place.environment, place.target) if text) or place.name
+                    ended = "" if place.end_time is None else " (ended)"
+                    yield place.id, f"deployments/{place.name}", f"deployment {what}{ended}"
 
 
 _TABLES: Mapping[NodeKind, Any] = {
@@ -219,13 +162,15 @@ _TABLES: Mapping[NodeKind, Any] = {
     NodeKind.FEATURE_VIEW: FeatureViewRow,
     NodeKind.CODE_REVISION: CodeRow,
     NodeKind.ALIAS: AliasRow,
+    NodeKind.DEPLOYMENT: DeploymentRow,
 }
 
-_NAME_COLUMNS: Mapping[NodeKind, _Column] = {
+_NAME_COLUMNS: Mapping[NodeKind, Column] = {
     NodeKind.MODEL: ModelRow.name,
     NodeKind.RUN: RunRow.name,
     NodeKind.DATASET: DatasetRow.digest,
     NodeKind.CODE_REVISION: CodeRow.commit_id,
+    NodeKind.DEPLOYMENT: DeploymentRow.name,
 }
 
 

@@ -1824,7 +1824,8 @@ class FindImpactRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """A node, as in GetLineage. A feature view or service without "@{digest}" means every state of it; a code
-    revision may be the first 7 or more digits of a commit.
+    revision may be the first 7 or more digits of a commit. A version reaches itself, and an alias what its
+    version reaches.
     """
     live_only: _builtins.bool
     """Only live deployments, and versions that have one or an alias."""
@@ -1889,7 +1890,7 @@ class VersionImpact(_message.Message):
 
     @_builtins.property
     def deployments(self) -> _containers.RepeatedCompositeFieldContainer[_governance_pb2.Deployment]:
-        """Those that run now; without live_only also those that ran."""
+        """Newest first: those that run now; without live_only also the newest 100 that ran."""
 
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1945,7 +1946,9 @@ class Difference(_message.Message):
     LEFT_FIELD_NUMBER: _builtins.int
     RIGHT_FIELD_NUMBER: _builtins.int
     section: _builtins.str
-    """"data", "features", "signature", "parameters", "metrics", "environment", "code", "files", "tags", "seed"."""
+    """"data", "features", "signature", "parameters", "config", "metrics", "environment", "code", "files", "tags",
+    "seed".
+    """
     key: _builtins.str
     """Within the section, as "training.learning_rate" or "test.auc"."""
     kind: Global___DifferenceKind.ValueType
@@ -1980,11 +1983,11 @@ class VersionDifference(_message.Message):
     right: _builtins.str
     @_builtins.property
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]:
-        """By section, then key."""
+        """By section, in the order above, then key."""
 
     @_builtins.property
     def equal_sections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Sections in which both are equal."""
+        """Sections in which both are equal. One of which nothing is recorded on either side is in neither list."""
 
     def __init__(
         self,

@@ -135,8 +135,12 @@ class Desk:
             tags={},
             seed=facts.get("seed", 7),
             code=code,
-            environment_digest="",
+            environment_digest=facts.get("environment_digest", ""),
             datasets=tuple(datasets),
+            environment=facts.get("environment"),
+            config=facts.get("config", ""),
+            parent=facts.get("parent", ""),
+            base_versions=facts.get("base_versions", ()),
         )
         return self.do(runs.start, command)
 

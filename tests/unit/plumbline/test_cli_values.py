@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from plumbline.cli.asking import split
-from plumbline.cli.models import lineage_tree
+from plumbline.cli.lineage import lineage_tree
 from plumbline.cli.output import address
 from plumbline.cli.values import columns_of, read_rows, refuse_unknown
 from plumbline.registry.client import alias_name, model_name, version_name
