@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,6 @@ from sqlalchemy import (
     func,
     select,
     text,
-    update,
 )
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
@@ -44,7 +43,7 @@ from registry_service.tables import AuditEventRow, AuditHeadRow, Base, BlobRow, 
 # Rows in memory at once; a row is at most an answer kept by its request id.
 _BATCH = 200
 _TABLES = Base.metadata.sorted_tables
-_NO_SECRET = "restored without its secret: give it one"
+_HIDDEN = {"secret": "", "last_error": "restored without its secret: give it one"}
 #: Who restores, and what the event of it is called.
 _ACTOR, _ACTION = "registry", "RestoreBackup"
 
@@ -64,12 +63,7 @@ class SqlDumps:
                 begin_write(target.connect()) as connection,
                 connection.begin(),
             ):
-                _copy_all(source, connection)
-                if not secrets:
-                    connection.execute(update(WebhookRow).values(secret="", last_error=_NO_SECRET))
-            with target.connect() as connection:
-                # One file, which can be read where nothing can be written.
-                connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[attr-defined]
+                _copy_all(source, connection, secrets=secrets)
         finally:
             target.dispose()
         _settle(path)
@@ -109,7 +103,7 @@ class SqlDumps:
                 connection.execute(text("SELECT sequence FROM audit_head FOR UPDATE"))
             if not _is_empty(connection):
                 raise BackupError("the database is not empty: restore into a new one. Nothing was changed")
-            _copy_all(source, connection)
+            _copy_all(source, connection, secrets=True)
             loaded = _contents(connection)
             _reset_sequences(connection)
             _tell(connection, loaded.head, time)
@@ -157,19 +151,22 @@ def _settle(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _copy_all(source: Connection, target: Connection) -> None:
+def _copy_all(source: Connection, target: Connection, *, secrets: bool) -> None:
     """All rows, and none that were there. The guards of the evidence sleep meanwhile, in this transaction."""
     with _without_guards(target):
         for row in (AuditEventRow, AuditHeadRow):
             target.execute(row.__table__.delete())  # type: ignore[attr-defined]
         for table in _TABLES:
-            _copy_table(source, target, table)
+            # Never written, rather than removed again: a file keeps what was in it for long.
+            hide = table is WebhookRow.__table__ and not secrets
+            _copy_table(source, target, table, _HIDDEN if hide else {})
 
 
-def _copy_table(source: Connection, target: Connection, table: Table) -> None:
-    found = source.execution_options(stream_results=True, yield_per=_BATCH).execute(_rows(table))
+def _copy_table(source: Connection, target: Connection, table: Table, instead: Mapping[str, Any]) -> None:
+    """instead: values for all rows."""
+    found = source.execute(_rows(table).execution_options(stream_results=True, yield_per=_BATCH))
     for batch in found.mappings().partitions(_BATCH):
-        target.execute(table.insert(), [dict(row) for row in batch])
+        target.execute(table.insert(), [{**row, **instead} for row in batch])
 
 
 def _rows(table: Table) -> Select[*tuple[Any, ...]]:
@@ -230,7 +227,7 @@ def _reset_sequences(connection: Connection) -> None:
 
 
 def _tell(connection: Connection, head: Head, time: datetime) -> None:
-    """The histories of the registry that was saved and of this one part here: their hashes differ from now."""
+    """The histories of the registry that was saved and of this one part here: their hashes differ."""
     with Session(connection, autoflush=False) as session:
         transaction = SqlTransaction.on(session)
         details = {"head": f"{head.sequence}:{head.hash}"}
