@@ -55,6 +55,9 @@ class SqlDumps:
         self._engine = engine
 
     def write(self, path: Path, *, secrets: bool) -> Contents:
+        database = self._engine.url.database
+        if is_sqlite(self._engine) and not Path(database or "").is_file():
+            raise BackupError(f"there is no database {database}")
         target = open_engine(f"sqlite:///{path}")
         try:
             migrate(target)
@@ -63,6 +66,7 @@ class SqlDumps:
                 begin_write(target.connect()) as connection,
                 connection.begin(),
             ):
+                _check_schema(source, connection)
                 _copy_all(source, connection, secrets=secrets)
         finally:
             target.dispose()
@@ -103,6 +107,7 @@ class SqlDumps:
                 connection.execute(text("SELECT sequence FROM audit_head FOR UPDATE"))
             if not _is_empty(connection):
                 raise BackupError("the database is not empty: restore into a new one. Nothing was changed")
+            _check_schema(source, connection)
             _copy_all(source, connection, secrets=True)
             loaded = _contents(connection)
             _reset_sequences(connection)
@@ -151,6 +156,23 @@ def _settle(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+def _check_schema(source: Connection, target: Connection) -> None:
+    """Raises BackupError for an older or newer registry's, or for none."""
+    try:
+        found = _schema(source)
+    except exc.DBAPIError as error:
+        raise BackupError(f"the database is none of a registry ({error.orig})") from error
+    if found != _schema(target):
+        raise BackupError(
+            f"the database has the schema {found}, this program has {_schema(target)}: use the version "
+            "of the registry that it is of"
+        )
+
+
+def _schema(connection: Connection) -> str:
+    return str(connection.scalar(text("SELECT version_num FROM alembic_version")))
+
+
 def _copy_all(source: Connection, target: Connection, *, secrets: bool) -> None:
     """All rows, and none that were there. The guards of the evidence sleep meanwhile, in this transaction."""
     with _without_guards(target):
@@ -178,10 +200,9 @@ def _rows(table: Table) -> Select[*tuple[Any, ...]]:
 
 
 def _contents(connection: Connection) -> Contents:
-    schema = connection.scalar(text("SELECT version_num FROM alembic_version"))
     sequence, last = connection.execute(select(AuditHeadRow.sequence, AuditHeadRow.hash)).one()
     rows = {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in _TABLES}
-    return Contents(str(schema), Head(sequence, last), rows)
+    return Contents(_schema(connection), Head(sequence, last), rows)
 
 
 def _is_empty(connection: Connection) -> bool:
