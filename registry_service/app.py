@@ -19,6 +19,7 @@ from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegis
 from registry_service.calls import Calls
 from registry_service.changes import Changes
 from registry_service.collecting import Collector
+from registry_service.expiry import expire_leases
 from registry_service.news import News
 from registry_service.ports import BlobStore
 from registry_service.reading import CachedReads
@@ -98,6 +99,9 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
     tasks = [
         asyncio.create_task(_forget_old_requests(changes, writer)),
         asyncio.create_task(dispatcher.run()),
+        asyncio.create_task(
+            expire_leases(calls, settings.expiry_seconds, grace_seconds=settings.expiry_grace_seconds)
+        ),
     ]
     try:
         yield [

@@ -21,6 +21,7 @@ MODEL_RULE = "at most 256 printable characters but '/' and ':', no blank at eith
 ALIAS_RULE = "letters, digits, '_' and '-', at most 128, first a letter, digit or '_'"
 
 _MODEL_ID = re.compile(_MODEL)
+_ALIAS_ID = re.compile(_ALIAS)
 _MODEL_NAME = re.compile(f"models/({_MODEL})")
 _VERSION_NAME = re.compile(f"models/({_MODEL})/versions/([1-9][0-9]{{0,17}})")
 _ALIAS_NAME = re.compile(f"models/({_MODEL})/aliases/({_ALIAS})")
@@ -77,6 +78,11 @@ def alias(field: str, value: str) -> AliasRef:
     return AliasRef(match.group(1), match.group(2))
 
 
+def alias_id(field: str, value: str) -> str:
+    """The last part of an alias's name."""
+    return _match(_ALIAS_ID, field, value, f"the last part of an alias's name: {ALIAS_RULE}").group()
+
+
 def settable_alias(field: str, value: str) -> AliasRef:
     """As `alias`, but not a reserved one."""
     ref = alias(field, value)
@@ -106,6 +112,12 @@ def model_or_alias(field: str, value: str) -> str | AliasRef:
 def run(field: str, value: str) -> str:
     """runs/{run} → its id."""
     return _match(_RUN_NAME, field, value, "runs/{run}, as StartRun returned it").group(1)
+
+
+def deployment(field: str, value: str) -> str:
+    """deployments/{id} → the id."""
+    expected = "deployments/{id}, as RecordDeployment returned it"
+    return _match(_DEPLOYMENT_NAME, field, value, expected).group(1)
 
 
 def webhook(field: str, value: str) -> str:

@@ -37,6 +37,7 @@ from registry_service.domain import (
 )
 from registry_service.events import AuditEvent, Head
 from registry_service.names import NodeName
+from registry_service.ports_governance import ApprovalStore, DeploymentStore, PolicyStore
 from registry_service.ports_impact import ImpactStore
 from registry_service.webhooks.ports import WebhookStore
 
@@ -361,6 +362,12 @@ class Transaction(Protocol):
     def runs(self) -> RunStore: ...
     @property
     def datasets(self) -> DatasetStore: ...
+    @property
+    def policies(self) -> PolicyStore: ...
+    @property
+    def approvals(self) -> ApprovalStore: ...
+    @property
+    def deployments(self) -> DeploymentStore: ...
     @property
     def lineage(self) -> LineageStore: ...
     @property

@@ -56,6 +56,15 @@ class RegistrySettings(ServerSettings):
         5.0, gt=0, description="How long to wait for the database before answering UNAVAILABLE."
     )
 
+    expiry_seconds: float = Field(
+        5.0, gt=0, description="How often runs and deployments whose lease has ended are looked for."
+    )
+    expiry_grace_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How long after a start to begin with that: while it was down, nobody could renew.",
+    )
+
     webhook_allow_http: bool = Field(False, description="Whether webhooks may go to http:// too.")
     webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (),

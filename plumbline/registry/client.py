@@ -11,6 +11,7 @@ from plumbline.registry.aliasing import AliasCalls
 from plumbline.registry.errors import CLASSES
 from plumbline.registry.evidence import EvidenceCalls
 from plumbline.registry.files import Files
+from plumbline.registry.governance import GovernanceCalls
 from plumbline.registry.lineage import LineageCalls
 from plumbline.registry.naming import alias_name, fresh_id, model_name, version_name
 from plumbline.registry.transferring import FileCalls
@@ -23,7 +24,9 @@ from plumbline.registry.webhooks import WebhookCalls
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
-class RegistryClient(AliasCalls, EvidenceCalls, FileCalls, LineageCalls, WatchCalls, WebhookCalls):
+class RegistryClient(
+    AliasCalls, EvidenceCalls, FileCalls, GovernanceCalls, LineageCalls, WatchCalls, WebhookCalls
+):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
     transfer_timeout: seconds for a file up or down. Every method raises the errors of

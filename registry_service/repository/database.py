@@ -20,6 +20,8 @@ from registry_service.repository.aliases import SqlAliases
 from registry_service.repository.audit import SqlAudit
 from registry_service.repository.blobs import SqlBlobs
 from registry_service.repository.datasets import SqlDatasets
+from registry_service.repository.deployments import SqlDeployments
+from registry_service.repository.governance import SqlApprovals, SqlPolicies
 from registry_service.repository.impact import SqlImpact
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
@@ -133,6 +135,9 @@ class SqlTransaction:
     aliases: SqlAliases
     runs: SqlRuns
     datasets: SqlDatasets
+    policies: SqlPolicies
+    approvals: SqlApprovals
+    deployments: SqlDeployments
     lineage: SqlLineage
     impact: SqlImpact
     audit: SqlAudit
@@ -148,6 +153,9 @@ class SqlTransaction:
             aliases=SqlAliases(session),
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),
+            policies=SqlPolicies(session),
+            approvals=SqlApprovals(session),
+            deployments=SqlDeployments(session),
             lineage=SqlLineage(session),
             impact=SqlImpact(session),
             audit=SqlAudit(session),

@@ -134,7 +134,9 @@ class SqlRuns:
         return builtins.list(self._session.scalars(statement))
 
     def finish(self, run: TrainingRun, state: RunState, error: str, time: datetime) -> TrainingRun:
-        self._change(run, state=state, error=error, end_time=max(time, run.start_time))
+        end = max(time, run.start_time)
+        # Without a lease, so that those who look for leases that ran out do not meet it again.
+        self._change(run, state=state, error=error, end_time=end, lease_expire_time=None)
         return self.get(run.name)
 
     def _change(self, run: TrainingRun, **values: Any) -> None:

@@ -11,6 +11,7 @@ from registry_service.reading import CachedReads
 from registry_service.servicers.changes import ChangeMethods
 from registry_service.servicers.evidence import EvidenceMethods
 from registry_service.servicers.files import FileMethods
+from registry_service.servicers.governance import DeploymentMethods, PolicyMethods
 from registry_service.servicers.lineage import LineageMethods
 from registry_service.servicers.models import AliasMethods, ModelMethods
 from registry_service.servicers.versions import VersionMethods
@@ -37,6 +38,8 @@ class Registry(
     FileMethods,
     AliasMethods,
     EvidenceMethods,
+    PolicyMethods,
+    DeploymentMethods,
     LineageMethods,
     ChangeMethods,
     WebhookMethods,
