@@ -15,9 +15,11 @@ from sqlalchemy import Engine
 from plumbline.registry.errors import DatabaseUnavailable
 from plumbline.registry.v1.model_registry_service_pb2 import DESCRIPTOR
 from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
+from registry_service.access import needed
 from registry_service.blobs import LocalBlobs
 from registry_service.calls import Calls
 from registry_service.changes import Changes
+from registry_service.mlflow_api.serving import serving_mlflow
 from registry_service.news import News
 from registry_service.reading import CachedReads
 from registry_service.repository.database import SqlDatabase, open_engine, patience
@@ -28,6 +30,7 @@ from registry_service.settings import RegistrySettings
 from registry_service.threads import Threads
 from registry_service.transfers import Transfers
 from registry_service.writer import Writer
+from servicekit.access import Gate
 from servicekit.server import Service, StartupError
 from servicekit.telemetry import Telemetry
 
@@ -46,8 +49,9 @@ def utc_now() -> datetime:
 
 
 @asynccontextmanager
-async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncIterator[Sequence[Service]]:
+async def build(settings: RegistrySettings, telemetry: Telemetry) -> AsyncIterator[Sequence[Service]]:
     """The service on a migrated database and a clean artifact folder. Raises StartupError."""
+    gate = _gate(settings)
     blobs = LocalBlobs(settings.artifacts_dir)
     engine = await asyncio.to_thread(_open, settings, blobs)
     freshness, looking = open_freshness(engine), Threads("news", 1)
@@ -62,20 +66,21 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
     transactions, writer = Threads("database", settings.database_threads), Writer(database)
     files = Threads("files", settings.file_threads)
     calls = Calls(database, changes, transactions, writer, patience(settings.busy_seconds))
-    servicer = Registry(
-        calls, CachedReads(calls, news), news, Transfers(blobs, files, settings.max_file_bytes)
-    )
+    reads, transfers = CachedReads(calls, news), Transfers(blobs, files, settings.max_file_bytes)
+    servicer = Registry(calls, reads, news, transfers)
     housekeeping = asyncio.create_task(_forget_old_requests(changes, writer))
     try:
-        yield [
-            Service(
-                DESCRIPTOR.services_by_name["ModelRegistryService"].full_name,
-                partial(add_ModelRegistryServiceServicer_to_server, servicer),
-                polled=frozenset({"ResolveAlias"}),
-                hot=frozenset({"GetModel", "GetVersion", "ResolveAlias"}),
-                drain=news.end,
-            )
-        ]
+        async with serving_mlflow(settings, calls, reads, transfers, telemetry, gate):
+            yield [
+                Service(
+                    DESCRIPTOR.services_by_name["ModelRegistryService"].full_name,
+                    partial(add_ModelRegistryServiceServicer_to_server, servicer),
+                    polled=frozenset({"ResolveAlias"}),
+                    hot=frozenset({"GetModel", "GetVersion", "ResolveAlias"}),
+                    drain=news.end,
+                    gate=gate,
+                )
+            ]
     finally:
         housekeeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -93,6 +98,16 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
                 _log.warning("%d calls still wait for the %s; stopping without them", hanging, what)
         freshness.close()
         engine.dispose()
+
+
+def _gate(settings: RegistrySettings) -> Gate | None:
+    if settings.tokens_file is None:
+        return None
+    try:
+        return Gate(settings.tokens_file, needed)
+    except (OSError, ValueError) as error:
+        prefix = settings.model_config.get("env_prefix", "")
+        raise StartupError(f"cannot read the tokens: {error}. Set {prefix}TOKENS_FILE to their file.") from error
 
 
 def _open(settings: RegistrySettings, blobs: LocalBlobs) -> Engine:

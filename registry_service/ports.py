@@ -35,6 +35,7 @@ from registry_service.domain import (
 from registry_service.events import AuditEvent, Head
 from registry_service.names import NodeName
 from registry_service.ports_impact import ImpactStore
+from registry_service.summaries import SummaryStore
 
 #: The present moment, zone-aware UTC.
 Clock = Callable[[], datetime]
@@ -98,8 +99,12 @@ class ModelStore(Protocol):
         tags: Mapping[str, str],
         archive_time: datetime | None,
         time: datetime,
+        create_time: datetime | None = None,
     ) -> Model:
-        """Writes these fields and gives the model its next revision."""
+        """Writes these fields and gives the model its next revision. create_time None: as it is."""
+
+    def touch(self, model: Model, time: datetime) -> None:
+        """Something of the model changed: its next revision, and when."""
 
     def rename(self, model: Model, name: str, time: datetime) -> Model:
         """Gives the model another name. Raises ModelExists."""
@@ -127,14 +132,18 @@ class VersionStore(Protocol):
         external_run: str = "",
         run_link: str = "",
         copied_from: ModelVersion | None = None,
+        ready: str = "",
     ) -> ModelVersion:
-        """A DRAFT."""
+        """A DRAFT; with `ready`, the digest of its manifest, READY at once."""
 
     def get(self, ref: VersionRef) -> ModelVersion:
         """Raises ModelNotFound or VersionNotFound."""
 
     def list(self, model: Model, *, before: int | None, limit: int) -> list[ModelVersion]:
         """Greatest number first, those below `before`."""
+
+    def numbers(self, model: Model, *, stage: str | None = None) -> Sequence[int]:
+        """In order, of the versions that are not archived; of one stage, where given."""
 
     def add_file(self, version: ModelVersion, file: ModelFile, time: datetime) -> None:
         """Links stored bytes to a DRAFT under a new path."""
@@ -318,6 +327,8 @@ class Transaction(Protocol):
     def models(self) -> ModelStore: ...
     @property
     def versions(self) -> VersionStore: ...
+    @property
+    def summaries(self) -> SummaryStore: ...
     @property
     def aliases(self) -> AliasStore: ...
     @property

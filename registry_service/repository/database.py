@@ -24,6 +24,7 @@ from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
 from registry_service.repository.runs import SqlRuns
+from registry_service.repository.summaries import SqlSummaries
 from registry_service.repository.versions import SqlVersions
 
 _log = logging.getLogger("plumbline.registry.database")
@@ -128,6 +129,7 @@ class SqlTransaction:
     requests: SqlRequests
     models: SqlModels
     versions: SqlVersions
+    summaries: SqlSummaries
     aliases: SqlAliases
     runs: SqlRuns
     datasets: SqlDatasets
@@ -141,6 +143,7 @@ class SqlTransaction:
             requests=SqlRequests(session),
             models=SqlModels(session),
             versions=SqlVersions(session),
+            summaries=SqlSummaries(session),
             aliases=SqlAliases(session),
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),

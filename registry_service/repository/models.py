@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from plumbline.registry.errors import ModelExists, ModelNotFound
 from registry_service.domain import Alias, AliasRef, Model, VersionRef
 from registry_service.ports import Numbered
-from registry_service.repository.common import insert_or_ignore
+from registry_service.repository.common import chunks, insert_or_ignore
 from registry_service.repository.notes import read_tags, write_tags
 from registry_service.tables import AliasRow, Base, ModelRow, ModelTagRow, PolicyRow, VersionRow
 
@@ -69,6 +69,14 @@ class SqlModels:
             statement = statement.where(ModelRow.archive_time.is_(None))
         return self._models(self._session.scalars(statement).all())
 
+    def by_id(self, ids: Sequence[int]) -> dict[int, Model]:
+        """The models of these ids."""
+        found: dict[int, Model] = {}
+        for part in chunks(ids):
+            rows = self._session.scalars(select(ModelRow).where(ModelRow.id.in_(part))).all()
+            found |= {model.id: model for model in self._models(rows)}
+        return found
+
     def update(
         self,
         model: Model,
@@ -77,12 +85,14 @@ class SqlModels:
         tags: Mapping[str, str],
         archive_time: datetime | None,
         time: datetime,
+        create_time: datetime | None = None,
     ) -> Model:
         self._session.execute(
             update(ModelRow)
             .where(ModelRow.id == model.id)
             .values(
                 description=description,
+                create_time=create_time or model.create_time,
                 archive_time=archive_time,
                 update_time=time,
                 revision=ModelRow.revision + 1,
@@ -91,6 +101,14 @@ class SqlModels:
         )
         write_tags(self._session, ModelTagRow, ModelTagRow.model_id, model.id, dict(model.tags), tags)
         return self.get(model.name)
+
+    def touch(self, model: Model, time: datetime) -> None:
+        self._session.execute(
+            update(ModelRow)
+            .where(ModelRow.id == model.id)
+            .values(update_time=time, revision=ModelRow.revision + 1)
+            .execution_options(synchronize_session=False)
+        )
 
     def rename(self, model: Model, name: str, time: datetime) -> Model:
         # Nobody else writes meanwhile: what is free now stays free.
