@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
 from plumbline.registry.errors import DatasetExists
 from registry_service import states
 from registry_service.audit import record as record_event
@@ -16,18 +20,14 @@ def record(transaction: Transaction, act: Act, command: RecordDataset) -> Datase
     Raises DatasetExists when the digest is known with other facts: same content cannot have them.
     """
     given = command.dataset
+    texts = {
+        item.ref.digest: hashlib.sha256(item.spec.encode()).hexdigest()
+        for item in transaction.datasets.unknown_definitions(given.feature_definitions)
+    }
     recorded, new = transaction.datasets.add(given, act)
     if new:
         facts = {"display_name": given.display_name, "row_count": given.row_count}
-        record_event(
-            transaction,
-            act,
-            "RecordDataset",
-            states.dataset_subject(recorded),
-            details=facts,
-            state=states.of_dataset(recorded),
-        )
-        return recorded
+        return _recorded(transaction, act, recorded, facts, texts)
     for field, before, now in _facts(recorded, given):
         if before != now:
             raise DatasetExists(
@@ -35,7 +35,8 @@ def record(transaction: Transaction, act: Act, command: RecordDataset) -> Datase
                 "snapshot must cover its content",
                 metadata={"dataset": f"datasets/{given.digest}", "field": field},
             )
-    return recorded
+    # Its definitions may have come without their texts at first.
+    return _recorded(transaction, act, recorded, {}, texts) if texts else recorded
 
 
 def get(transaction: Transaction, digest: str) -> Dataset:
@@ -46,6 +47,17 @@ def get(transaction: Transaction, digest: str) -> Dataset:
 def list_page(transaction: Transaction, *, before: int | None, limit: int) -> list[Dataset]:
     """Newest first, those with an id below `before`."""
     return transaction.datasets.list(before=before, limit=limit)
+
+
+def _recorded(
+    transaction: Transaction, act: Act, dataset: Dataset, facts: Mapping[str, Any], texts: Mapping[str, str]
+) -> Dataset:
+    """texts: the sha256 of the definitions' texts kept from now on, by the definitions' digests."""
+    details = {**facts, "definitions": texts} if texts else facts
+    state = states.of_dataset(dataset)
+    subject = states.dataset_subject(dataset)
+    record_event(transaction, act, "RecordDataset", subject, details=details, state=state)
+    return dataset
 
 
 def _facts(first: Dataset, second: Dataset) -> list[tuple[str, object, object]]:

@@ -197,6 +197,7 @@ class ModelVersion:
     stage: str = NO_STAGE
     update_time: datetime | None = None
     archive_time: datetime | None = None
+    copied_from_id: int | None = None
 
     def file(self, path: str) -> ModelFile | None:
         """The file at a path, if there is one."""
@@ -252,6 +253,7 @@ class TrainingRun:
     parent: str = ""
     base_versions: tuple[VersionRef, ...] = ()
     lease_expire_time: datetime | None = None
+    base_version_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,7 @@ def take_back(transaction: Transaction, act: Act, command: CreateModel) -> Model
     ModelNotFound, ModelExists for one that is not archived."""
     model = transaction.models.lock(command.name)
     if model.archive_time is None:
-        raise ModelExists(
-            f"a model named {command.name!r} exists already", metadata={"model": command.name}
-        )
+        raise ModelExists(f"a model named {command.name!r} exists already", metadata={"model": command.name})
     restored = transaction.models.update(
         model,
         description=command.description,

@@ -12,6 +12,7 @@ from registry_service.domain import AliasRef, DefinitionRef, NodeKind, VersionRe
 _MODEL = r"(?=[^/:]{1,256}(?:/|$))(?!\s|-(?:/|$)|\.{1,2}(?:/|$))[^/:]*[^/:\s]"
 _ALIAS = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}"
 _RUN = r"[0-9a-z]{1,64}"
+_WEBHOOK = r"[0-9a-z]{1,64}"
 _DIGEST = r"[0-9a-f]{64}"
 _COMMIT = r"[0-9A-Za-z._-]{1,64}"
 _DEFINITION = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
@@ -20,10 +21,12 @@ MODEL_RULE = "at most 256 printable characters but '/' and ':', no blank at eith
 ALIAS_RULE = "letters, digits, '_' and '-', at most 128, first a letter, digit or '_'"
 
 _MODEL_ID = re.compile(_MODEL)
+_ALIAS_ID = re.compile(_ALIAS)
 _MODEL_NAME = re.compile(f"models/({_MODEL})")
 _VERSION_NAME = re.compile(f"models/({_MODEL})/versions/([1-9][0-9]{{0,17}})")
 _ALIAS_NAME = re.compile(f"models/({_MODEL})/aliases/({_ALIAS})")
 _RUN_NAME = re.compile(f"runs/({_RUN})")
+_WEBHOOK_NAME = re.compile(f"webhooks/({_WEBHOOK})")
 _DATASET_NAME = re.compile(f"datasets/({_DIGEST})")
 _DEPLOYMENT_NAME = re.compile(f"deployments/({_RUN})")
 _CODE_NAME = re.compile(f"codeRevisions/({_COMMIT})")
@@ -75,6 +78,11 @@ def alias(field: str, value: str) -> AliasRef:
     return AliasRef(match.group(1), match.group(2))
 
 
+def alias_id(field: str, value: str) -> str:
+    """The last part of an alias's name."""
+    return _match(_ALIAS_ID, field, value, f"the last part of an alias's name: {ALIAS_RULE}").group()
+
+
 def settable_alias(field: str, value: str) -> AliasRef:
     """As `alias`, but not a reserved one."""
     ref = alias(field, value)
@@ -104,6 +112,17 @@ def model_or_alias(field: str, value: str) -> str | AliasRef:
 def run(field: str, value: str) -> str:
     """runs/{run} → its id."""
     return _match(_RUN_NAME, field, value, "runs/{run}, as StartRun returned it").group(1)
+
+
+def deployment(field: str, value: str) -> str:
+    """deployments/{id} → the id."""
+    expected = "deployments/{id}, as RecordDeployment returned it"
+    return _match(_DEPLOYMENT_NAME, field, value, expected).group(1)
+
+
+def webhook(field: str, value: str) -> str:
+    """webhooks/{webhook} → its id."""
+    return _match(_WEBHOOK_NAME, field, value, "webhooks/{id}, as CreateWebhook returned it").group(1)
 
 
 def dataset(field: str, value: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from plumbline.channel import MAX_MESSAGE_BYTES
 from servicekit.settings import ServerSettings
@@ -50,7 +52,14 @@ class RegistrySettings(ServerSettings):
         repr=False,
     )
     artifacts_dir: Path = Field(
-        Path(".plumbline/registry/artifacts"), description="Folder of the artifact bytes, by sha256."
+        Path(".plumbline/registry/artifacts"),
+        description="Folder of the artifact bytes, by sha256, and of uploads under way.",
+    )
+    artifacts_url: str = Field(
+        "",
+        pattern=r"^(s3://[^/\s]+(/[^\s]*)?)?$",
+        description="s3://bucket/prefix keeps the artifact bytes there, uploads under way in the folder; "
+        "endpoint, region and credentials come from the usual AWS_… variables. Unset: all in the folder.",
     )
     max_file_bytes: int = Field(
         16 * _GIB, ge=1, le=16 * _GIB, description="Largest file that may be uploaded."
@@ -62,6 +71,31 @@ class RegistrySettings(ServerSettings):
     busy_seconds: float = Field(
         5.0, gt=0, description="How long to wait for the database before answering UNAVAILABLE."
     )
+
+    expiry_seconds: float = Field(
+        5.0, gt=0, description="How often runs and deployments whose lease has ended are looked for."
+    )
+    expiry_grace_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How long after a start to begin with that: while it was down, nobody could renew.",
+    )
+
+    webhook_allow_http: bool = Field(False, description="Whether webhooks may go to http:// too.")
+    webhook_allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (),
+        description="Networks that webhooks may go to though they are not public, as 10.1.0.0/16,fd00::/8.",
+    )
+    webhook_timeout_seconds: float = Field(
+        10.0, gt=0, le=60, description="How long a receiver of a webhook may take to answer."
+    )
+
+    @field_validator("webhook_allowed_networks", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("database_url")
     @classmethod

@@ -13,6 +13,7 @@ from typing import Any
 from registry_service.domain import (
     AliasRef,
     Dataset,
+    Deployment,
     Evaluation,
     Model,
     ModelVersion,
@@ -20,6 +21,7 @@ from registry_service.domain import (
     VersionRef,
 )
 from registry_service.events import Kind, Subject
+from registry_service.governance import Approval, Policy, to_document
 
 State = Mapping[str, Any]
 
@@ -51,7 +53,7 @@ def of_version(version: ModelVersion) -> State:
         "source": version.source,
         "external_run": version.external_run,
         "run_link": version.run_link,
-        "copied_from": None if version.copied_from is None else version.copied_from.number,
+        "copied_from": version.copied_from_id,
         "create_time": version.create_time,
         "finalize_time": version.finalize_time,
         "archive_time": version.archive_time,
@@ -83,7 +85,7 @@ def of_run(run: TrainingRun) -> State:
         "environment": None if run.environment is None else asdict(run.environment),
         "config": run.config,
         "parent": run.parent,
-        "base_versions": [version.number for version in run.base_versions],
+        "base_versions": list(run.base_version_ids),
         "datasets": list(run.datasets),
         "start_time": run.start_time,
         "end_time": run.end_time,
@@ -111,14 +113,62 @@ def of_dataset(dataset: Dataset) -> State:
 
 
 def of_evaluation(version: ModelVersion, evaluation: Evaluation) -> State:
+    return evaluation_state(version.model_id, version.ref.number, evaluation)
+
+
+def evaluation_state(model_id: int, number: int, evaluation: Evaluation) -> State:
+    """Of an evaluation of the model's version of that number."""
+    return {
+        "model": model_id,
+        "version": number,
+        "dataset": evaluation.dataset,
+        "split": evaluation.split,
+        # Not every database tells 0 from -0.
+        "metrics": {name: value + 0.0 for name, value in evaluation.metrics.items()},
+        "create_time": evaluation.create_time,
+        "actor": evaluation.actor,
+    }
+
+
+def of_policy(policy: Policy) -> State:
+    """rules None: taken away."""
+    return {
+        "model": policy.model_id,
+        "alias": policy.ref.alias,
+        "rules": None if policy.rules is None else to_document(policy.rules),
+        "description": policy.description,
+        "revision": policy.revision,
+        "actor": policy.actor,
+        "update_time": policy.update_time,
+    }
+
+
+def of_approval(version: ModelVersion, approval: Approval) -> State:
     return {
         "model": version.model_id,
         "version": version.ref.number,
-        "dataset": evaluation.dataset,
-        "split": evaluation.split,
-        "metrics": dict(evaluation.metrics),
-        "create_time": evaluation.create_time,
-        "actor": evaluation.actor,
+        "decision": approval.decision.value,
+        "alias": approval.alias,
+        "comment": approval.comment,
+        "create_time": approval.create_time,
+        "actor": approval.actor,
+    }
+
+
+def of_deployment(model_id: int, deployment: Deployment) -> State:
+    """Without the lease: renewals are signs of life, not changes."""
+    return {
+        "name": deployment.name,
+        "model": model_id,
+        "version": deployment.version.number,
+        "environment": deployment.environment,
+        "target": deployment.target,
+        "alias": deployment.alias,
+        "attributes": dict(deployment.attributes),
+        "start_time": deployment.start_time,
+        "end_time": deployment.end_time,
+        "end_reason": deployment.end_reason,
+        "actor": deployment.actor,
     }
 
 
@@ -155,3 +205,16 @@ def run_subject(run: TrainingRun) -> Subject:
 
 def dataset_subject(dataset: Dataset) -> Subject:
     return Subject(Kind.DATASET, dataset.id, f"datasets/{dataset.digest}")
+
+
+def policy_subject(policy: Policy) -> Subject:
+    return Subject(Kind.POLICY, policy.id, str(policy.ref), policy.model_id)
+
+
+def approval_subject(version: ModelVersion, approval: Approval) -> Subject:
+    name = f"{version.ref}/approvals/{approval.id}"
+    return Subject(Kind.APPROVAL, approval.id, name, version.model_id)
+
+
+def deployment_subject(model_id: int, deployment: Deployment) -> Subject:
+    return Subject(Kind.DEPLOYMENT, deployment.id, f"deployments/{deployment.name}", model_id)

@@ -130,22 +130,14 @@ def list_page(transaction: Transaction, model: str, *, before: int | None, limit
     return transaction.versions.list(transaction.models.get(model), before=before, limit=limit)
 
 
-def check_upload(transaction: Transaction, command: UploadFile) -> None:
-    """Whether the file may be added as things are, before its bytes are taken.
+def add_file(transaction: Transaction, act: Act, command: UploadFile) -> ModelFile:
+    """Adds stored bytes to a DRAFT; the same bytes at the same path again change nothing.
 
     Raises ModelNotFound, VersionNotFound, ModelArchived, VersionImmutable, FileExists.
     """
-    model = transaction.models.get(command.version.model)
-    check_active(model)
-    _check_addable(transaction.versions.get(command.version), command.file)
-
-
-def add_file(transaction: Transaction, act: Act, command: UploadFile) -> ModelFile:
-    """Adds stored bytes to a DRAFT; the same bytes at the same path again change nothing. Raises as
-    `check_upload`: the version may have changed since."""
     check_active(transaction.models.lock(command.version.model))
     version = transaction.versions.get(command.version)
-    present = _check_addable(version, command.file)
+    present = check_addable(version, command.file)
     if present is not None:
         return present
     transaction.versions.add_file(version, command.file, act.time)
@@ -245,8 +237,8 @@ def _check_draft(version: ModelVersion) -> None:
         )
 
 
-def _check_addable(version: ModelVersion, file: ModelFile) -> ModelFile | None:
-    """The file if it is there already. Raises VersionImmutable, FileExists."""
+def check_addable(version: ModelVersion, file: ModelFile) -> ModelFile | None:
+    """The file if the version has it already. Raises VersionImmutable, FileExists."""
     _check_draft(version)
     present = version.file(file.path)
     if present is not None and present.sha256 != file.sha256:

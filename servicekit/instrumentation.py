@@ -236,7 +236,9 @@ class CallRecord:
         if self._gate is None:
             return
         given = next((value for key, value in metadata or () if key == "authorization"), "")
-        set_actor(self._gate.admit(self._method, given if isinstance(given, str) else given.decode("latin-1")))
+        set_actor(
+            self._gate.admit(self._method, given if isinstance(given, str) else given.decode("latin-1"))
+        )
 
     async def failed(self, error: BaseException, context: Any, start: float, span: Any) -> None:
         """Answers with the status of an error. Raises what `context.abort` raises, or returns to

@@ -238,7 +238,7 @@ def add_columns(*, sqlite: bool) -> None:
     number, moment = ("INTEGER", "BIGINT") if sqlite else ("BIGINT", "TIMESTAMP WITH TIME ZONE")
     text = "TEXT NOT NULL DEFAULT ''"
     for table, column, kind in (
-        ("alias_event", "restored_revision", number),
+        ("alias_event", "restored_revision", "BIGINT"),
         ("blob", "mark_time", moment),
         ("dataset_snapshot", "recipe", text),
         ("model_version", "source", text),

@@ -74,9 +74,7 @@ class MlflowApi:
 
         def record(name: str) -> CallRecord:
             method = f"/{SERVICE}/{name}"
-            return CallRecord(
-                method, telemetry.metrics, telemetry.server_spans(method, "http"), policy, gate
-            )
+            return CallRecord(method, telemetry.metrics, telemetry.server_spans(method, "http"), policy, gate)
 
         self._routes: dict[tuple[str, str], _Route] = {}
         records: dict[str, CallRecord] = {}
@@ -99,7 +97,11 @@ class MlflowApi:
             await self._answer(self._unknown, scope, send, lambda: _unknown(verb, path))
 
     async def _answer(
-        self, record: CallRecord, scope: dict[str, Any], send: Send, call: Callable[[], Awaitable[bytes | None]]
+        self,
+        record: CallRecord,
+        scope: dict[str, Any],
+        send: Send,
+        call: Callable[[], Awaitable[bytes | None]],
     ) -> None:
         """Makes the call, and sends what it returns, unless it has sent it itself."""
         start = time.perf_counter()

@@ -182,7 +182,8 @@ def _mistyped(field: str, value: object) -> NoReturn:
     shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
     kind = type(value).__name__
     refuse(
-        field, f"Invalid value {shown} for parameter '{field}' supplied:  Hint: Value was of type '{kind}'. {_SEE}"
+        field,
+        f"Invalid value {shown} for parameter '{field}' supplied:  Hint: Value was of type '{kind}'. {_SEE}",
     )
 
 

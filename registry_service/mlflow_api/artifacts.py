@@ -37,7 +37,10 @@ class ArtifactFiles:
         headers = [
             (b"content-type", b"application/octet-stream"),
             (b"content-length", str(file.size_bytes).encode()),
-            (b"content-disposition", f"attachment; filename*=UTF-8''{quote(below.rpartition('/')[2])}".encode()),
+            (
+                b"content-disposition",
+                f"attachment; filename*=UTF-8''{quote(below.rpartition('/')[2])}".encode(),
+            ),
             (b"x-content-type-options", b"nosniff"),
             (b"etag", f'"{file.sha256}"'.encode()),
         ]

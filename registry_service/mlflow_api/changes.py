@@ -125,9 +125,7 @@ def create_version(transaction: Transaction, act: Act, new: NewVersion) -> Versi
 def describe_version(transaction: Transaction, act: Act, ref: VersionRef, description: str) -> VersionSummary:
     """Raises ModelNotFound, VersionNotFound, ModelArchived."""
     _lock(transaction, ref)
-    return codec.summary(
-        versions.update(transaction, act, UpdateVersion(ref, "", description, None, None))
-    )
+    return codec.summary(versions.update(transaction, act, UpdateVersion(ref, "", description, None, None)))
 
 
 def tag_version(transaction: Transaction, act: Act, ref: VersionRef, tags: Tags) -> None:
@@ -203,6 +201,4 @@ def _hide(transaction: Transaction, act: Act, ref: VersionRef, reason: str) -> N
 
 
 def _hidden(ref: VersionRef) -> VersionNotFound:
-    return VersionNotFound(
-        f"{ref} is archived", metadata={"model": ref.model, "version": str(ref.number)}
-    )
+    return VersionNotFound(f"{ref} is archived", metadata={"model": ref.model, "version": str(ref.number)})

@@ -84,7 +84,9 @@ class ModelEndpoints:
 
     async def rename(self, call: Call) -> bytes:
         name, new = model_name(call.arguments), model_name(call.arguments, "new_name")
-        return await self._calls.write(lambda tx, act: _model_reply(tx, changes.rename_model(tx, act, name, new)))
+        return await self._calls.write(
+            lambda tx, act: _model_reply(tx, changes.rename_model(tx, act, name, new))
+        )
 
     async def update(self, call: Call) -> bytes:
         name, description = model_name(call.arguments), call.arguments.text("description")
@@ -256,9 +258,7 @@ def stage(name: str) -> str:
     """A stage in MLflow's spelling, given in any case. Raises InvalidField."""
     found = next((stage for stage in STAGES if stage.lower() == name.lower()), None)
     if found is None:
-        refuse(
-            "stage", f"Invalid Model Version stage: {name}. Value must be one of {', '.join(STAGES)}."
-        )
+        refuse("stage", f"Invalid Model Version stage: {name}. Value must be one of {', '.join(STAGES)}.")
     return found
 
 

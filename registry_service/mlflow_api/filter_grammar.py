@@ -99,9 +99,7 @@ def parse(text: str, grammar: Grammar) -> Expression | None:
             if joint.kind != "and" or not tokens:
                 _fail(text, f"expected AND and another comparison, found {joint.text!r}")
     if not prompts:
-        parts.append(
-            Comparison("tags", Operator.NOT_EQUAL, "true", key=IS_PROMPT_TAG, unset_matches=True)
-        )
+        parts.append(Comparison("tags", Operator.NOT_EQUAL, "true", key=IS_PROMPT_TAG, unset_matches=True))
     return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 

@@ -33,7 +33,9 @@ def parse(path: str) -> tuple[VersionRef, str] | None:
     name = match.group(1)
     if name.startswith("~"):
         try:
-            name = base64.b64decode(name[1:] + "=" * (-(len(name) - 1) % 4), altchars=b"-_", validate=True).decode()
+            name = base64.b64decode(
+                name[1:] + "=" * (-(len(name) - 1) % 4), altchars=b"-_", validate=True
+            ).decode()
         except (binascii.Error, ValueError):
             return None
     # Only what can be the name of a version is looked up.

@@ -89,7 +89,7 @@ class PagedSearch:
 
     def _place(self, token: str) -> Place:
         times = [order.field.endswith("_time") for order in self._orders]
-        kinds: list[type[str] | type[int]] = [
+        kinds: list[type[str | int]] = [
             int if time or order.field == "version" else str
             for time, order in zip(times, self._orders, strict=True)
         ]
@@ -124,7 +124,7 @@ def _order(kind: Searchable, clause: str) -> Order:
     words = clause.split()
     if not 1 <= len(words) <= 2:
         _fail([clause], f"Invalid order_by clause '{clause}'. Could not be parsed.")
-    key = words[0].strip("`\"").removeprefix("attribute.").strip("`\"")
+    key = words[0].strip('`"').removeprefix("attribute.").strip('`"')
     if key not in kind.keys:
         _fail([clause], f"Invalid order by key '{key}' specified. Valid keys are '{set(kind.keys)}'")
     direction = words[1].lower() if len(words) == 2 else "asc"

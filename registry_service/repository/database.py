@@ -18,7 +18,10 @@ from plumbline.registry.errors import DatabaseUnavailable
 from registry_service.ports import Transaction
 from registry_service.repository.aliases import SqlAliases
 from registry_service.repository.audit import SqlAudit
+from registry_service.repository.blobs import SqlBlobs
 from registry_service.repository.datasets import SqlDatasets
+from registry_service.repository.deployments import SqlDeployments
+from registry_service.repository.governance import SqlApprovals, SqlPolicies
 from registry_service.repository.impact import SqlImpact
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
@@ -26,6 +29,7 @@ from registry_service.repository.requests import SqlRequests
 from registry_service.repository.runs import SqlRuns
 from registry_service.repository.summaries import SqlSummaries
 from registry_service.repository.versions import SqlVersions
+from registry_service.repository.webhooks import SqlWebhooks
 
 _log = logging.getLogger("plumbline.registry.database")
 
@@ -133,9 +137,14 @@ class SqlTransaction:
     aliases: SqlAliases
     runs: SqlRuns
     datasets: SqlDatasets
+    policies: SqlPolicies
+    approvals: SqlApprovals
+    deployments: SqlDeployments
     lineage: SqlLineage
     impact: SqlImpact
     audit: SqlAudit
+    webhooks: SqlWebhooks
+    blobs: SqlBlobs
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -147,9 +156,14 @@ class SqlTransaction:
             aliases=SqlAliases(session),
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),
+            policies=SqlPolicies(session),
+            approvals=SqlApprovals(session),
+            deployments=SqlDeployments(session),
             lineage=SqlLineage(session),
             impact=SqlImpact(session),
             audit=SqlAudit(session),
+            webhooks=SqlWebhooks(session),
+            blobs=SqlBlobs(session),
         )
 
 

@@ -69,6 +69,15 @@ class SqlDatasets:
             insert_or_ignore(self._session, FeatureServiceMemberRow, members)
         return self.get(dataset.digest), True
 
+    def unknown_definitions(
+        self, definitions: Sequence[FeatureDefinition]
+    ) -> builtins.list[FeatureDefinition]:
+        given = {item.ref.digest: item for item in reversed(definitions)}
+        known = self._session.scalars(select(FeatureSpecRow.digest).where(FeatureSpecRow.digest.in_(given)))
+        for digest in known:
+            del given[digest]
+        return sorted(given.values(), key=lambda item: item.ref.digest)
+
     def get(self, digest: str) -> Dataset:
         dataset = self.get_all([digest])[0]
         services = () if dataset.feature_service is None else (dataset.feature_service,)

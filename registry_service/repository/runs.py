@@ -134,7 +134,9 @@ class SqlRuns:
         return builtins.list(self._session.scalars(statement))
 
     def finish(self, run: TrainingRun, state: RunState, error: str, time: datetime) -> TrainingRun:
-        self._change(run, state=state, error=error, end_time=max(time, run.start_time))
+        end = max(time, run.start_time)
+        # Without a lease, so that those who look for leases that ran out do not meet it again.
+        self._change(run, state=state, error=error, end_time=end, lease_expire_time=None)
         return self.get(run.name)
 
     def _change(self, run: TrainingRun, **values: Any) -> None:
@@ -218,7 +220,8 @@ class SqlRuns:
                 environment=environments.get(row.environment_id or 0),
                 config=row.config,
                 parent=parents.get(row.parent_id or 0, ""),
-                base_versions=tuple(bases[row.id]),
+                base_versions=tuple(ref for _, ref in bases[row.id]),
+                base_version_ids=tuple(version_id for version_id, _ in bases[row.id]),
                 lease_expire_time=row.lease_expire_time,
             )
             for row in rows
@@ -239,15 +242,15 @@ class SqlRuns:
             return {}
         return dict(self._session.execute(select(RunRow.id, RunRow.name).where(RunRow.id.in_(ids))).all())
 
-    def _bases(self, rows: Sequence[RunRow]) -> defaultdict[int, builtins.list[VersionRef]]:
-        found: defaultdict[int, list[VersionRef]] = defaultdict(list)
+    def _bases(self, rows: Sequence[RunRow]) -> defaultdict[int, builtins.list[tuple[int, VersionRef]]]:
+        found: defaultdict[int, list[tuple[int, VersionRef]]] = defaultdict(list)
         statement = (
-            select(RunBaseRow.run_id, ModelRow.name, VersionRow.number)
+            select(RunBaseRow.run_id, VersionRow.id, ModelRow.name, VersionRow.number)
             .join(VersionRow, VersionRow.id == RunBaseRow.version_id)
             .join(ModelRow, ModelRow.id == VersionRow.model_id)
             .where(RunBaseRow.run_id.in_([row.id for row in rows]))
             .order_by(RunBaseRow.position)
         )
-        for run_id, model, number in self._session.execute(statement):
-            found[run_id].append(VersionRef(model, number))
+        for run_id, version_id, model, number in self._session.execute(statement):
+            found[run_id].append((version_id, VersionRef(model, number)))
         return found

@@ -284,6 +284,7 @@ class SqlVersions:
                 stage=notes.stage,
                 update_time=notes.update_time,
                 archive_time=row.archive_time,
+                copied_from_id=row.copied_from_id,
             )
             for row, notes in found
         ]

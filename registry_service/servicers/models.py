@@ -11,9 +11,11 @@ from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryS
 from registry_service import aliases, models, names
 from registry_service.calls import Calls, Page
 from registry_service.codec import models as codec
+from registry_service.codec.governance import rollback_alias
 from registry_service.codec.values import from_timestamp
 from registry_service.ports import Transaction
 from registry_service.reading import Answer, CachedReads
+from registry_service.rollback import roll_back
 
 
 class ModelMethods(ModelRegistryServiceServicer):
@@ -92,6 +94,12 @@ class AliasMethods(ModelRegistryServiceServicer):
         command = codec.clear_alias(request)
         return await self._calls.change(
             request, res.AliasEvent, lambda tx, act: codec.to_event(aliases.clear(tx, act, command))
+        )
+
+    async def RollbackAlias(self, request: pb.RollbackAliasRequest, context: Any) -> res.Alias:
+        command = rollback_alias(request)
+        return await self._calls.change(
+            request, res.Alias, lambda tx, act: codec.to_alias(roll_back(tx, act, command))
         )
 
     async def ResolveAlias(  # type: ignore[override] # as above

@@ -145,6 +145,7 @@ def _begin_audit() -> None:
         "dataset": "dataset_snapshot",
         "alias": "alias",
         "evaluation": "evaluation",
+        "alias_event": "alias_event",
     }
     before = {
         kind: _rows(f"SELECT COALESCE(MAX(id), 0) FROM {table}")[0][0]  # noqa: S608

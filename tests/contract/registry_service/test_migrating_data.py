@@ -240,7 +240,7 @@ def test_the_chain_begins_with_what_was_there(old: Engine, clock: Callable[[], d
         (event,) = transaction.audit.events(after=0, limit=9)
         head = transaction.audit.head()
     assert event.details == (
-        '{"before":{"alias":2,"dataset":2,"evaluation":2,"model":2,"run":2,"version":4},"id":0}'
+        '{"before":{"alias":2,"alias_event":3,"dataset":2,"evaluation":2,"model":2,"run":2,"version":4},"id":0}'
     )
     assert (event.sequence, event.previous_hash) == (1, BEGINNING)
     assert event.hash == event_hash(event) == head.hash

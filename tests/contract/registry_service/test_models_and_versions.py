@@ -19,7 +19,7 @@ from plumbline.registry.errors import (
     VersionNotFound,
     VersionNotReady,
 )
-from registry_service import models, versions
+from registry_service import models, uploads, versions
 from registry_service.commands import RecordEvaluation, UpdateModel
 from registry_service.domain import (
     AliasRef,
@@ -177,7 +177,7 @@ def test_the_same_bytes_twice_are_fine_other_bytes_are_not(desk: Desk) -> None:
     after = desk.version(draft.ref)
     for attempt in (
         lambda: desk.add_file(draft.ref, model_file(content="other")),
-        lambda: desk.ask(versions.check_upload, _upload(draft.ref, content="other")),
+        lambda: desk.ask(uploads.check, _upload(draft.ref, content="other")),
     ):
         with pytest.raises(FileExists) as caught:
             attempt()
@@ -213,7 +213,7 @@ def test_a_ready_version_takes_no_more(desk: Desk) -> None:
         lambda: desk.add_file(ready.ref, model_file("more.txt")),
         lambda: desk.add_file(ready.ref),
         lambda: desk.do(versions.finalize, ready.ref, ""),
-        lambda: desk.ask(versions.check_upload, _upload(ready.ref)),
+        lambda: desk.ask(uploads.check, _upload(ready.ref)),
     ):
         with pytest.raises(VersionImmutable) as caught:
             change()
