@@ -36,6 +36,7 @@ from registry_service.domain import (
     VersionRef,
 )
 from registry_service.events import AuditEvent, Head
+from registry_service.filtering.search import Hit, Search
 from registry_service.names import NodeName
 from registry_service.ports_governance import ApprovalStore, DeploymentStore, PolicyStore
 from registry_service.ports_impact import ImpactStore
@@ -93,8 +94,8 @@ class ModelStore(Protocol):
         """As `get`, and lets no other transaction change the model, its versions or its aliases until
         this one ends. Every change below a model begins here, so changes never deadlock."""
 
-    def list(self, *, after: str | None, limit: int, archived: bool) -> list[Model]:
-        """By name (code points), those behind `after`; archived ones only if asked for."""
+    def search(self, search: Search, *, archived: bool, limit: int) -> list[Hit[Model]]:
+        """Texts sort by code point. Archived ones only if asked for."""
 
     def update(
         self,
@@ -144,8 +145,8 @@ class VersionStore(Protocol):
     def get(self, ref: VersionRef) -> ModelVersion:
         """Raises ModelNotFound or VersionNotFound."""
 
-    def list(self, model: Model, *, before: int | None, limit: int) -> list[ModelVersion]:
-        """Greatest number first, those below `before`."""
+    def search(self, search: Search, *, model: Model | None, limit: int) -> list[Hit[ModelVersion]]:
+        """Of one model, or of all."""
 
     def numbers(self, model: Model, *, stage: str | None = None) -> Sequence[int]:
         """In order, of the versions that are not archived; of one stage, where given."""
@@ -227,8 +228,8 @@ class RunStore(Protocol):
     def lock(self, name: str) -> TrainingRun:
         """As `get`, and lets no other transaction change it until this one ends."""
 
-    def list(self, *, before: int | None, limit: int) -> list[TrainingRun]:
-        """Newest first, those with an id below `before`."""
+    def search(self, search: Search, limit: int) -> list[Hit[TrainingRun]]:
+        """Those that match, in the order asked for."""
 
     def log(
         self,
@@ -267,8 +268,8 @@ class DatasetStore(Protocol):
     def get_all(self, digests: Sequence[str]) -> list[Dataset]:
         """In the order asked for. Raises DatasetNotFound for the first that is missing."""
 
-    def list(self, *, before: int | None, limit: int) -> list[Dataset]:
-        """Newest first, those with an id below `before`."""
+    def search(self, search: Search, limit: int) -> list[Hit[Dataset]]:
+        """Those that match, in the order asked for."""
 
 
 class LineageStore(Protocol):

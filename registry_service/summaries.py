@@ -1,4 +1,4 @@
-"""What lists show of versions: their notes and where they come from, without signature, files and evidence."""
+"""What lists show of versions: notes and where they come from, without signature, files and evidence."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from registry_service.domain import AliasRef, Model, VersionRef, VersionState
+from registry_service.domain import AliasRef, VersionRef, VersionState
 from registry_service.filtering.search import Hit, Search
 
 
 @dataclass(frozen=True)
 class VersionSummary:
-    """model_archived: whether its model is. run: the run's id, "" when no run made it. feature_service: of the
-    signature, "" when there is none. has_files: whether it has bytes in the registry."""
+    """model_archived: whether its model is. run: the run's id, "" when no run made it. feature_service: of
+    the signature, "" when there is none. has_files: whether it has bytes in the registry."""
 
     id: int
     model_id: int
@@ -45,9 +45,6 @@ class SummaryStore(Protocol):
 
     def versions(self, search: Search, limit: int) -> list[Hit[VersionSummary]]:
         """Of models that are not archived, those not archived themselves."""
-
-    def models(self, search: Search, limit: int) -> list[Hit[Model]]:
-        """Those not archived."""
 
     def latest(self, model_ids: Sequence[int]) -> Mapping[int, list[VersionSummary]]:
         """By model, the version with the greatest number in each stage, of those not archived, by number."""

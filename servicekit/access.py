@@ -1,7 +1,7 @@
 """Who may call what: bearer tokens, known by their digests alone.
 
-A file has a line for each token: whose it is, what it may do (read, write or admin), and its sha256. Blank lines
-and those that begin with '#' are nothing. The token itself is shown once, when it is made, and kept nowhere.
+A file has a line for each token: whose it is, what it may do (read, write or admin), and its sha256. Blank
+lines and those that begin with '#' are nothing. A token is shown once, when it is made, and kept nowhere.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Gate:
         self._look()
         if authorization[: len(_BEARER)].lower() != _BEARER:
             raise Unauthenticated(
-                "this server asks for a token: send it as 'authorization: Bearer …' (clients of Plumbline take "
-                "it from PLUMBLINE_TOKEN, MLflow's from MLFLOW_TRACKING_TOKEN)"
+                "this server asks for a token: send it as 'authorization: Bearer …' (clients of Plumbline "
+                "take it from PLUMBLINE_TOKEN, MLflow's from MLFLOW_TRACKING_TOKEN)"
             )
         # By digest: how long a look-up takes tells nothing about the tokens there are.
         grant = self._grants.get(digest_of(authorization[len(_BEARER) :].strip()))

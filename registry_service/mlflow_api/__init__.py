@@ -1,1 +1,1 @@
-"""MLflow's model registry over HTTP, answered from this registry: what is registered by either is the same."""
+"""MLflow's model registry over HTTP, answered from this registry: what either registers is the same."""

@@ -42,8 +42,8 @@ class _GoneError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """body: bytes of a request's body. slow: see LogPolicy. hosts: the names under which callers may reach this
-    server; None for any. url: of this server, as callers reach it; "" for the one they use."""
+    """body: bytes of a request's body. slow: see LogPolicy. hosts: the names under which callers may reach
+    this server; None for any. url: of this server, as callers reach it; "" for the one they use."""
 
     body: int
     slow: float
@@ -189,7 +189,8 @@ class MlflowApi:
         host = given.partition("]")[0] + "]" if given.startswith("[") else given.partition(":")[0]
         if host.lower() not in self._limits.hosts:
             raise PermissionDenied(
-                f"this server is not called {host!r}; name it in PLUMBLINE_REGISTRY_HTTP_ALLOWED_HOSTS if it is"
+                f"this server is not called {host!r}; if it is, name it in "
+                "PLUMBLINE_REGISTRY_HTTP_ALLOWED_HOSTS"
             )
 
 

@@ -80,9 +80,9 @@ class Arguments:
         value = self._one(field)
         if self._query and isinstance(value, str) and value.lower() in ("true", "false"):
             return value.lower() == "true"
-        if value is None or isinstance(value, bool):
-            return bool(value)
-        _mistyped(field, value)
+        if value is not None and not isinstance(value, bool):
+            _mistyped(field, value)
+        return bool(value)
 
     def texts(self, field: str) -> list[str]:
         value = self._values.get(field)

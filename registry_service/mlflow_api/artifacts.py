@@ -24,8 +24,8 @@ class ArtifactFiles:
         self._calls, self._transfers = calls, transfers
 
     async def listing(self, path: str) -> bytes:
-        """What is directly in a folder; a file alone when it is one. Raises NotFound for what is no place of a
-        version, and as `versions.find_file`."""
+        """What is directly in a folder; a file alone when it is one. Raises NotFound for what is no place of
+        a version, and as `versions.find_file`."""
         ref, below = _place(path)
         version = await self._calls.read(lambda tx: _ready(tx, ref))
         return codec.encode({"files": entries(version.files, below)})

@@ -1,4 +1,4 @@
-"""The routes of MLflow's model registry: each reads its arguments, asks for one read or change, and encodes."""
+"""The routes of MLflow's model registry: each reads its arguments, asks for a read or a change, encodes."""
 
 from __future__ import annotations
 
@@ -112,7 +112,9 @@ class ModelEndpoints:
         asked = PagedSearch(MODELS, call.arguments)
 
         def read(transaction: Transaction) -> bytes:
-            found, token = asked.cut(transaction.summaries.models(asked.search, asked.limit))
+            found, token = asked.cut(
+                transaction.models.search(asked.search, archived=False, limit=asked.limit)
+            )
             latest = transaction.summaries.latest([model.id for model in found])
             items = [codec.model(model, latest.get(model.id, ())) for model in found]
             return _page_reply("registered_models", items, token)

@@ -40,8 +40,8 @@ class Refusal:
         return json.dumps({"error_code": self.code, "message": self.message}).encode()
 
 
-#: By class, the nearest ancestor counts. What the state of the registry refuses is INVALID_PARAMETER_VALUE: of
-#: an INVALID_STATE MLflow makes a status 500, at which its clients try again for minutes.
+#: By class; the nearest ancestor counts. What the state of the registry refuses is INVALID_PARAMETER_VALUE:
+#: of an INVALID_STATE MLflow makes a status 500, at which its clients try again for minutes.
 _CODES: dict[type[PlumblineError], tuple[str, int]] = {
     NoSuchEndpoint: ("ENDPOINT_NOT_FOUND", 404),
     BodyTooLarge: ("BAD_REQUEST", 413),

@@ -159,11 +159,8 @@ def _attribute(text: str, grammar: Grammar, key: str, operator: str, value: _Tok
         return _number(text, key, field, operator, value)
     if operator not in _TEXT_OPERATORS | (_LIST_OPERATORS if key in grammar.listed else set()):
         _fail(text, f"Invalid comparator for attribute: {operator}")
-    wanted: str | tuple[str, ...]
-    if operator in _LIST_OPERATORS:
-        wanted = _items(text, value)
-    else:
-        wanted = _quoted(text, value, "attributes")
+    listed = operator in _LIST_OPERATORS
+    wanted = _items(text, value) if listed else _quoted(text, value, "attributes")
     comparison = Comparison(field, Operator(operator), wanted)
     return _run(comparison) if key == "run_id" else comparison
 

@@ -97,8 +97,8 @@ class PagedSearch:
             key = paging.decode_token(self._query, token, [*kinds, int])
         except InvalidPageToken as error:
             raise InvalidPageToken(
-                "Invalid page token, could not base64-decode it as one that this search returned; start again "
-                "without one, and keep filter and order_by as they are from page to page",
+                "Invalid page token, could not base64-decode it as one that this search returned; start "
+                "again without one, and keep filter and order_by as they are from page to page",
                 metadata=error.metadata,
                 violations=error.violations,
             ) from error
@@ -113,7 +113,7 @@ class PagedSearch:
 def _orders(kind: Searchable, clauses: Sequence[str]) -> tuple[Order, ...]:
     if len(clauses) > _MOST_ORDERS:
         _fail(clauses, f"has {len(clauses)} clauses; at most {_MOST_ORDERS} are taken")
-    orders = list(map(lambda clause: _order(kind, clause), clauses)) or list(kind.default)
+    orders = [_order(kind, clause) for clause in clauses] or list(kind.default)
     fields = [order.field for order in orders]
     if len(set(fields)) < len(fields):
         _fail(clauses, f"`order_by` contains duplicate fields: {list(clauses)}")

@@ -1,4 +1,4 @@
-"""Where MLflow's clients say a model is. A source is a note: it is kept and given back, never read or fetched.
+"""Where MLflow's clients say a model is. A source is a note: kept and given back, never read or fetched.
 
 A source that names another version of this registry is looked up, and the new version becomes a copy of it.
 """

@@ -61,7 +61,8 @@ class Through:
 
     def condition(self, comparison: Comparison, compare: Comparer) -> Condition:
         if comparison.operator is Operator.PRESENT:
-            return self.key.is_not(None)
+            present: Condition = self.key.is_not(None)
+            return present
         found = select(self.id).where(compare.holds(self.value, comparison))
         if comparison.unset_matches:
             return or_(self.key.is_(None), self.key.in_(found))

@@ -10,14 +10,14 @@ from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from plumbline.registry.errors import VersionNotFound
-from registry_service.domain import AliasRef, Model, VersionRef, VersionState
+from registry_service.domain import AliasRef, VersionRef, VersionState
 from registry_service.filtering.search import Hit, Search
 from registry_service.repository.aliases import SqlAliases
-from registry_service.repository.common import chunks
+from registry_service.repository.common import among
 from registry_service.repository.models import SqlModels
 from registry_service.repository.notes import read_tags
 from registry_service.repository.pages import Finder
-from registry_service.repository.targets import MODELS, VERSIONS
+from registry_service.repository.targets import VERSIONS
 from registry_service.summaries import VersionSummary
 from registry_service.tables import (
     AliasRow,
@@ -58,11 +58,6 @@ class SqlSummaries:
         found = self._by_id([place.id for place in places])
         return [Hit(found[place.id], place) for place in places]
 
-    def models(self, search: Search, limit: int) -> list[Hit[Model]]:
-        places = Finder(self._session, MODELS, [ModelRow.archive_time.is_(None)]).places(search, limit)
-        found = SqlModels(self._session).by_id([place.id for place in places])
-        return [Hit(found[place.id], place) for place in places]
-
     def latest(self, model_ids: Sequence[int]) -> Mapping[int, list[VersionSummary]]:
         newest = (
             select(func.max(VersionRow.id))
@@ -71,17 +66,17 @@ class SqlSummaries:
             .group_by(VersionAnnotationRow.model_id, VersionAnnotationRow.stage)
         )
         found: defaultdict[int, list[VersionSummary]] = defaultdict(list)
-        for part in chunks(model_ids):
-            # Within a model, ids grow with the numbers.
-            ids = self._session.scalars(newest.where(VersionAnnotationRow.model_id.in_(part))).all()
-            for summary in sorted(self._by_id(ids).values(), key=lambda one: one.ref.number):
-                found[summary.model_id].append(summary)
+        # Within a model, ids grow with the numbers.
+        of_models = among(self._session, VersionAnnotationRow.model_id, model_ids)
+        ids = self._session.scalars(newest.where(of_models)).all()
+        for summary in sorted(self._by_id(ids).values(), key=lambda one: one.ref.number):
+            found[summary.model_id].append(summary)
         return found
 
     def _by_id(self, ids: Sequence[int]) -> dict[int, VersionSummary]:
-        return {
-            summary.id: summary for part in chunks(ids) for summary in self._read(VersionRow.id.in_(part))
-        }
+        if not ids:
+            return {}
+        return {summary.id: summary for summary in self._read(among(self._session, VersionRow.id, ids))}
 
     def _read(self, *conditions: ColumnElement[bool]) -> list[VersionSummary]:
         rows = self._session.execute(_SELECT.where(*conditions)).all()
@@ -94,7 +89,7 @@ class SqlSummaries:
         found: defaultdict[int, list[str]] = defaultdict(list)
         statement = (
             select(AliasRow.version_id, AliasRow.name)
-            .where(AliasRow.version_id.in_(ids))
+            .where(among(self._session, AliasRow.version_id, ids))
             .order_by(AliasRow.name)
         )
         for version_id, name in self._session.execute(statement):

@@ -64,7 +64,7 @@ VERSIONS = Target(
             VersionTagRow.version_id,
             VersionTagRow.value,
             VersionTagRow.key,
-            VersionTagRow.head,
+            _short(VersionTagRow.value),
         ),
         "metrics": Rows(
             VersionRow.id, VersionMetricRow.version_id, VersionMetricRow.value, VersionMetricRow.name
