@@ -117,15 +117,20 @@ class UpdateVersion:
 
 @dataclass(frozen=True)
 class UploadFile:
+    """prefix: of the field names, "header." in an upload."""
+
     version: VersionRef
     file: ModelFile
+    offset: int = 0
+    prefix: str = "header."
 
     def __post_init__(self) -> None:
         found = Violations()
-        found.path("header.file.path", self.file.path)
-        found.sha256("header.file.sha256", self.file.sha256)
-        found.range("header.file.size_bytes", self.file.size_bytes, 0, validation.MAX_INT64)
-        found.text("header.file.media_type", self.file.media_type, validation.MAX_SHORT_TEXT)
+        found.path(f"{self.prefix}file.path", self.file.path)
+        found.sha256(f"{self.prefix}file.sha256", self.file.sha256)
+        found.range(f"{self.prefix}file.size_bytes", self.file.size_bytes, 0, validation.MAX_INT64)
+        found.text(f"{self.prefix}file.media_type", self.file.media_type, validation.MAX_SHORT_TEXT)
+        found.range(f"{self.prefix}offset", self.offset, 0, max(self.file.size_bytes, 0))
         found.check()
 
 

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from google.protobuf import field_mask_pb2
 
-from plumbline.errors import DataLoss
 from plumbline.registry.aliasing import AliasCalls
 from plumbline.registry.auditing import AuditCalls
 from plumbline.registry.errors import CLASSES
 from plumbline.registry.evidence import EvidenceCalls
+from plumbline.registry.files import Files
+from plumbline.registry.governance import GovernanceCalls
 from plumbline.registry.lineage import LineageCalls
 from plumbline.registry.naming import alias_name, fresh_id, model_name, version_name
+from plumbline.registry.transferring import FileCalls
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
 from plumbline.registry.watching import WatchCalls
-from plumbline.wire import translated
-
-#: Half of the longest chunk of a file that servers take.
-CHUNK_BYTES = 512 * 1024
+from plumbline.registry.webhooks import WebhookCalls
 
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
-class RegistryClient(AliasCalls, AuditCalls, EvidenceCalls, LineageCalls, WatchCalls):
+class RegistryClient(
+    AliasCalls,
+    AuditCalls,
+    EvidenceCalls,
+    FileCalls,
+    GovernanceCalls,
+    LineageCalls,
+    WatchCalls,
+    WebhookCalls,
+):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
     transfer_timeout: seconds for a file up or down. Every method raises the errors of
@@ -46,7 +50,7 @@ class RegistryClient(AliasCalls, AuditCalls, EvidenceCalls, LineageCalls, WatchC
     def __init__(self, target: str, *, transfer_timeout: float = 600.0, **common: Any) -> None:
         super().__init__(target, **common)
         self._stub = ModelRegistryServiceStub(self._channel)
-        self._transfer_timeout = transfer_timeout
+        self._files = Files(self._channel, target, self._metadata, (self._timeout, transfer_timeout))
 
     # Models
 
@@ -160,28 +164,6 @@ class RegistryClient(AliasCalls, AuditCalls, EvidenceCalls, LineageCalls, WatchC
             ),
         )
 
-    def upload_file(
-        self, version: str, source: Path, *, path: str = "", media_type: str = "application/octet-stream"
-    ) -> res.ModelFile:
-        """Uploads a local file to a DRAFT as `path` (default: its own name), in bounded memory."""
-        sha256, size = hashlib.sha256(), 0
-        with source.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                sha256.update(chunk)
-                size += len(chunk)
-        version = version_name(version)
-        meta = res.ModelFile(
-            path=path or source.name, sha256=sha256.hexdigest(), size_bytes=size, media_type=media_type
-        )
-
-        def parts() -> Iterator[pb.UploadFileRequest]:
-            yield pb.UploadFileRequest(header=pb.UploadFileHeader(version=version, file=meta))
-            with source.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    yield pb.UploadFileRequest(chunk=chunk)
-
-        return self._call(self._stub.UploadFile, parts(), timeout=self._transfer_timeout)
-
     def finalize_version(
         self, name: str, *, etag: str = "", request_id: str | None = None
     ) -> res.ModelVersion:
@@ -209,39 +191,3 @@ class RegistryClient(AliasCalls, AuditCalls, EvidenceCalls, LineageCalls, WatchC
             self._stub.ArchiveVersion,
             pb.ArchiveVersionRequest(name=version_name(name), etag=etag, request_id=fresh_id(request_id)),
         )
-
-    def download_file(self, version: str, path: str, target: Path) -> res.ModelFile:
-        """Downloads one file of a version to `target`, verified; a file is there whole or not at all.
-
-        Raises DataLoss when what arrives does not have the recorded digest.
-        """
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file, translated(CLASSES, self.target):
-                meta, digest = self._receive(version, path, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if digest != meta.sha256:
-                raise DataLoss(
-                    f"{version} {path}: the bytes received have sha256 {digest}, recorded is {meta.sha256}",
-                    metadata={"path": path, "expected": meta.sha256, "actual": digest},
-                )
-            os.replace(scratch, target)
-        finally:
-            Path(scratch).unlink(missing_ok=True)
-        return meta
-
-    def _receive(self, version: str, path: str, file: Any) -> tuple[res.ModelFile, str]:
-        meta, sha256 = res.ModelFile(), hashlib.sha256()
-        for part in self._stub.DownloadFile(
-            pb.DownloadFileRequest(version=version_name(version), path=path),
-            timeout=self._transfer_timeout,
-            metadata=self._metadata,
-        ):
-            if part.WhichOneof("part") == "header":
-                meta = part.header
-            else:
-                sha256.update(part.chunk)
-                file.write(part.chunk)
-        return meta, sha256.hexdigest()

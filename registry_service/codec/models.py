@@ -82,14 +82,6 @@ def update_version(request: pb.UpdateVersionRequest) -> commands.UpdateVersion:
     )
 
 
-def upload_file(header: pb.UploadFileHeader) -> commands.UploadFile:
-    file = header.file
-    return commands.UploadFile(
-        names.version("header.version", header.version),
-        ModelFile(file.path, file.sha256, file.size_bytes, file.media_type),
-    )
-
-
 def set_alias(request: pb.SetAliasRequest) -> commands.SetAlias:
     condition = request.WhichOneof("condition")
     return commands.SetAlias(
@@ -229,6 +221,7 @@ def to_event(event: AliasEvent) -> res.AliasEvent:
         actor=event.actor,
         reason=event.reason,
         time=to_timestamp(event.time),
+        rollback=event.restored_revision is not None,
     )
 
 

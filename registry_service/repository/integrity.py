@@ -6,7 +6,7 @@ import builtins
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, Select, exc, func, or_, select, tuple_, type_coerce
@@ -27,7 +27,7 @@ from registry_service.repository import consistency
 from registry_service.repository.datasets import SqlDatasets
 from registry_service.repository.models import SqlModels
 from registry_service.repository.runs import SqlRuns
-from registry_service.repository.versions import SqlVersions
+from registry_service.repository.version_rows import to_versions, version_rows
 from registry_service.repository.webhooks import SqlWebhooks
 from registry_service.tables import (
     AliasEventRow,
@@ -45,7 +45,6 @@ from registry_service.tables import (
     PolicyRow,
     RunRow,
     UtcMicros,
-    VersionAnnotationRow,
     VersionMetricRow,
     VersionRow,
     WebhookRow,
@@ -196,7 +195,7 @@ class SqlIntegrity:
         return self._batch(ModelRow.id, _Models(self._session).by_id, after, limit)
 
     def versions(self, *, after: int, limit: int) -> Sequence[ModelVersion | Unreadable]:
-        return self._batch(VersionRow.id, _Versions(self._session).by_id, after, limit)
+        return self._batch(VersionRow.id, partial(_versions_by_id, self._session), after, limit)
 
     def aliases(self, *, after: int, limit: int) -> Sequence[StoredAlias | Unreadable]:
         return self._batch(AliasRow.id, self._aliases, after, limit)
@@ -321,22 +320,6 @@ class _Models(SqlModels):
         return {model.id: model for model in self._models(rows)}
 
 
-class _Versions(SqlVersions):
-    def by_id(self, ids: Sequence[int]) -> Mapping[int, ModelVersion]:
-        statement = (
-            select(VersionRow, VersionAnnotationRow, ModelRow.name)
-            .join(VersionAnnotationRow, VersionAnnotationRow.version_id == VersionRow.id)
-            .join(ModelRow, ModelRow.id == VersionRow.model_id)
-            .where(VersionRow.id.in_(ids))
-        )
-        found = list(self._session.execute(statement))
-        names = {row.id: name for row, _, name in found}
-        return {
-            version.id: replace(version, ref=VersionRef(names[version.id], version.ref.number))
-            for version in self._versions([(row, notes) for row, notes, _ in found], "")
-        }
-
-
 class _Runs(SqlRuns):
     def by_id(self, ids: Sequence[int]) -> Mapping[int, TrainingRun]:
         rows = self._session.scalars(select(RunRow).where(RunRow.id.in_(ids))).all()
@@ -383,3 +366,8 @@ def _micros(value: Any) -> int | None:
     if value is None or isinstance(value, int):
         return value
     return UtcMicros.micros(value)
+
+
+def _versions_by_id(session: Session, ids: Sequence[int]) -> Mapping[int, ModelVersion]:
+    rows = session.execute(version_rows().where(VersionRow.id.in_(ids))).all()
+    return {version.id: version for version in to_versions(session, rows)}

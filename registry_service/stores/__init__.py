@@ -1,0 +1,2 @@
+"""Where artifact bytes are kept: the adapters behind `ports.BlobStore`, and the folder of uploads under
+way."""
