@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, exc, inspect, text
 
-from registry_service import models, runs, versions
+from registry_service import deployments, models, policies, rollback, runs, versions
 from registry_service.audit import fields_hash
-from registry_service.blobs import LocalBlobs
 from registry_service.commands import (
     CreateVersion,
     FinishRun,
@@ -23,6 +23,14 @@ from registry_service.commands import (
     UpdateModel,
     UpdateVersion,
     UploadFile,
+)
+from registry_service.commands_governance import (
+    ClearPolicy,
+    EndDeployment,
+    RecordApproval,
+    RecordDeployment,
+    RollbackAlias,
+    SetPolicy,
 )
 from registry_service.domain import (
     AliasRef,
@@ -38,11 +46,15 @@ from registry_service.domain import (
     VersionRef,
 )
 from registry_service.events import Head
+from registry_service.governance import ApprovalRule, Decision, Rules
 from registry_service.integrity.findings import Finding, Summary
 from registry_service.integrity.verification import verify
 from registry_service.repository.database import begin_write
+from registry_service.stores.local import LocalBlobs
 from registry_service.tables import Base
+from registry_service.webhooks import registration
 from tests.contract.registry_service.desk import Desk, definition, snapshot
+from tests.contract.registry_service.webhook_desk import new_webhook
 
 V1 = VersionRef("flights", 1)
 CHAMPION = AliasRef("flights", "champion")
@@ -75,12 +87,10 @@ class House:
     def store(self, content: bytes) -> ModelFile:
         """Bytes in the folder."""
         file = ModelFile("model.txt", hashlib.sha256(content).hexdigest(), len(content), "text/plain")
-        incoming = self.blobs.receive(file)
-        try:
-            incoming.write(content)
-            incoming.keep()
-        finally:
-            incoming.discard()
+        source = self.folder / "source"
+        source.write_bytes(content)
+        self.blobs.publish(file, source)
+        source.unlink()
         return file
 
     def blob(self, content: bytes) -> Path:
@@ -130,10 +140,30 @@ def furnish(house: House) -> None:
     desk.set_alias("canary", first.ref)
     desk.clear_alias(AliasRef("flights", "canary"))
     desk.do(runs.start, training(data.digest, parent=run.name, base_versions=(first.ref, second.ref)))
+    promote(desk)
     desk.model("old", tags={"a": "b"})
     desk.do(models.update, UpdateModel("old", "", "gone", {"a": "c"}))
     desk.do(models.rename, "old", "older", "")
     desk.do(models.archive, "older", "")
+
+
+def promote(desk: Desk) -> None:
+    """Policies, approvals, deployments, a rollback and webhooks."""
+    rules = Rules(approvals=ApprovalRule(1, approvers=("bob",)), required_tags={"stage": "gold"})
+    guarded = AliasRef("flights", "guarded")
+    desk.do(policies.set_policy, SetPolicy(guarded, rules, "for the pilots", "", "safer"))
+    desk.do(policies.record_approval, RecordApproval(V1, Decision.APPROVED, "guarded", "fine"), actor="bob")
+    desk.set_alias("guarded", V1)
+    desk.do(policies.set_policy, SetPolicy(CHAMPION, rules, "", "", "too"))
+    desk.do(policies.clear_policy, ClearPolicy(CHAMPION, "", "after all not"))
+    desk.do(rollback.roll_back, RollbackAlias(CHAMPION, "worse", ""))
+    running = RecordDeployment(V1, "production", "eu-1", "champion", {"pods": "3"}, timedelta(hours=1))
+    desk.do(deployments.record, running)
+    ended = desk.do(deployments.record, running)
+    desk.do(deployments.end, EndDeployment(ended.name, "replaced"))
+    gone = new_webhook(desk)
+    desk.do(registration.delete, gone.name, "")
+    new_webhook(desk, description="the one that stays")
 
 
 def training(*datasets: str, parent: str = "", base_versions: tuple[VersionRef, ...] = ()) -> StartRun:
