@@ -11,6 +11,7 @@ from registry_service.audit import record
 from registry_service.checks import check_active, check_etag
 from registry_service.commands import CreateModel, UpdateModel
 from registry_service.domain import Act, Model
+from registry_service.filtering.search import Hit, Search
 from registry_service.ports import Transaction
 
 
@@ -25,9 +26,9 @@ def get(transaction: Transaction, name: str) -> Model:
     return transaction.models.get(name)
 
 
-def list_page(transaction: Transaction, *, after: str | None, limit: int, archived: bool) -> list[Model]:
-    """By name, those behind `after`."""
-    return transaction.models.list(after=after, limit=limit, archived=archived)
+def search(transaction: Transaction, asked: Search, *, archived: bool, limit: int) -> list[Hit[Model]]:
+    """A page of models, archived ones only if asked for."""
+    return transaction.models.search(asked, archived=archived, limit=limit)
 
 
 def update(transaction: Transaction, act: Act, command: UpdateModel) -> Model:

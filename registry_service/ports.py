@@ -36,6 +36,8 @@ from registry_service.domain import (
     VersionRef,
 )
 from registry_service.events import AuditEvent, Head
+from registry_service.filtering.search import Hit, Search
+from registry_service.integrity.store import IntegrityStore
 from registry_service.names import NodeName
 from registry_service.ports_governance import ApprovalStore, DeploymentStore, PolicyStore
 from registry_service.ports_impact import ImpactStore
@@ -92,8 +94,8 @@ class ModelStore(Protocol):
         """As `get`, and lets no other transaction change the model, its versions or its aliases until
         this one ends. Every change below a model begins here, so changes never deadlock."""
 
-    def list(self, *, after: str | None, limit: int, archived: bool) -> list[Model]:
-        """By name (code points), those behind `after`; archived ones only if asked for."""
+    def search(self, search: Search, *, archived: bool, limit: int) -> list[Hit[Model]]:
+        """Texts sort by code point. Archived ones only if asked for."""
 
     def update(
         self,
@@ -138,8 +140,8 @@ class VersionStore(Protocol):
     def get(self, ref: VersionRef) -> ModelVersion:
         """Raises ModelNotFound or VersionNotFound."""
 
-    def list(self, model: Model, *, before: int | None, limit: int) -> list[ModelVersion]:
-        """Greatest number first, those below `before`."""
+    def search(self, search: Search, *, model: Model | None, limit: int) -> list[Hit[ModelVersion]]:
+        """Of one model, or of all."""
 
     def add_file(self, version: ModelVersion, file: ModelFile, time: datetime) -> None:
         """Links stored bytes to a DRAFT under a new path."""
@@ -218,8 +220,8 @@ class RunStore(Protocol):
     def lock(self, name: str) -> TrainingRun:
         """As `get`, and lets no other transaction change it until this one ends."""
 
-    def list(self, *, before: int | None, limit: int) -> list[TrainingRun]:
-        """Newest first, those with an id below `before`."""
+    def search(self, search: Search, limit: int) -> list[Hit[TrainingRun]]:
+        """Those that match, in the order asked for."""
 
     def log(
         self,
@@ -258,8 +260,8 @@ class DatasetStore(Protocol):
     def get_all(self, digests: Sequence[str]) -> list[Dataset]:
         """In the order asked for. Raises DatasetNotFound for the first that is missing."""
 
-    def list(self, *, before: int | None, limit: int) -> list[Dataset]:
-        """Newest first, those with an id below `before`."""
+    def search(self, search: Search, limit: int) -> list[Hit[Dataset]]:
+        """Those that match, in the order asked for."""
 
 
 class LineageStore(Protocol):
@@ -317,6 +319,9 @@ class AuditStore(Protocol):
         self, *, after: int, limit: int, kinds: Sequence[str] = (), model: str = ""
     ) -> Sequence[AuditEvent]:
         """In order, those with a sequence above `after`; of some kinds, of one model, where given."""
+
+    def page(self, *, before: int | None, limit: int) -> Sequence[AuditEvent]:
+        """Newest first, those with a sequence below `before`."""
 
     def hash_at(self, sequence: int) -> str | None:
         """The hash of an event; None when there is none of that sequence."""
@@ -376,6 +381,8 @@ class Transaction(Protocol):
     def audit(self) -> AuditStore: ...
     @property
     def webhooks(self) -> WebhookStore: ...
+    @property
+    def integrity(self) -> IntegrityStore: ...
 
 
 class Database(Protocol):

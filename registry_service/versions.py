@@ -20,6 +20,7 @@ from registry_service.domain import (
     VersionState,
     manifest_digest,
 )
+from registry_service.filtering.search import Hit, Search
 from registry_service.ports import Transaction
 
 
@@ -113,9 +114,10 @@ def get(transaction: Transaction, ref: VersionRef | AliasRef) -> ModelVersion:
     return transaction.versions.get(ref)
 
 
-def list_page(transaction: Transaction, model: str, *, before: int | None, limit: int) -> list[ModelVersion]:
-    """Newest first, those with a number below `before`. Raises ModelNotFound."""
-    return transaction.versions.list(transaction.models.get(model), before=before, limit=limit)
+def search(transaction: Transaction, asked: Search, *, model: str, limit: int) -> list[Hit[ModelVersion]]:
+    """A page of the versions of one model, or with "" of all. Raises ModelNotFound."""
+    found = transaction.models.get(model) if model else None
+    return transaction.versions.search(asked, model=found, limit=limit)
 
 
 def add_file(transaction: Transaction, act: Act, command: UploadFile) -> ModelFile:

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf import field_mask_pb2
 
 from plumbline.registry.aliasing import AliasCalls
+from plumbline.registry.auditing import AuditCalls
 from plumbline.registry.errors import CLASSES
 from plumbline.registry.evidence import EvidenceCalls
 from plumbline.registry.files import Files
@@ -25,7 +26,14 @@ __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
 class RegistryClient(
-    AliasCalls, EvidenceCalls, FileCalls, GovernanceCalls, LineageCalls, WatchCalls, WebhookCalls
+    AliasCalls,
+    AuditCalls,
+    EvidenceCalls,
+    FileCalls,
+    GovernanceCalls,
+    LineageCalls,
+    WatchCalls,
+    WebhookCalls,
 ):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
