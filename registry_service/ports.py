@@ -41,6 +41,7 @@ from registry_service.integrity.store import IntegrityStore
 from registry_service.names import NodeName
 from registry_service.ports_governance import ApprovalStore, DeploymentStore, PolicyStore
 from registry_service.ports_impact import ImpactStore
+from registry_service.summaries import SummaryStore
 from registry_service.webhooks.ports import WebhookStore
 
 #: The present moment, zone-aware UTC.
@@ -105,8 +106,12 @@ class ModelStore(Protocol):
         tags: Mapping[str, str],
         archive_time: datetime | None,
         time: datetime,
+        create_time: datetime | None = None,
     ) -> Model:
-        """Writes these fields and gives the model its next revision."""
+        """Writes these fields and gives the model its next revision. create_time None: as it is."""
+
+    def touch(self, model: Model, time: datetime) -> None:
+        """Something of the model changed: its next revision, and when."""
 
     def rename(self, model: Model, name: str, time: datetime) -> Model:
         """Gives the model another name. Raises ModelExists."""
@@ -134,14 +139,18 @@ class VersionStore(Protocol):
         external_run: str = "",
         run_link: str = "",
         copied_from: ModelVersion | None = None,
+        ready: str = "",
     ) -> ModelVersion:
-        """A DRAFT."""
+        """A DRAFT; with `ready`, the digest of its manifest, READY at once."""
 
     def get(self, ref: VersionRef) -> ModelVersion:
         """Raises ModelNotFound or VersionNotFound."""
 
     def search(self, search: Search, *, model: Model | None, limit: int) -> list[Hit[ModelVersion]]:
         """Of one model, or of all."""
+
+    def numbers(self, model: Model, *, stage: str | None = None) -> Sequence[int]:
+        """In order, of the versions that are not archived; of one stage, where given."""
 
     def add_file(self, version: ModelVersion, file: ModelFile, time: datetime) -> None:
         """Links stored bytes to a DRAFT under a new path."""
@@ -359,6 +368,8 @@ class Transaction(Protocol):
     def models(self) -> ModelStore: ...
     @property
     def versions(self) -> VersionStore: ...
+    @property
+    def summaries(self) -> SummaryStore: ...
     @property
     def blobs(self) -> BlobRecords: ...
     @property

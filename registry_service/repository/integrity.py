@@ -6,6 +6,7 @@ import builtins
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, exc, func, or_, select, tuple_, type_coerce

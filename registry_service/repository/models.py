@@ -79,12 +79,14 @@ class SqlModels:
         tags: Mapping[str, str],
         archive_time: datetime | None,
         time: datetime,
+        create_time: datetime | None = None,
     ) -> Model:
         self._session.execute(
             update(ModelRow)
             .where(ModelRow.id == model.id)
             .values(
                 description=description,
+                create_time=create_time or model.create_time,
                 archive_time=archive_time,
                 update_time=time,
                 revision=ModelRow.revision + 1,
@@ -93,6 +95,14 @@ class SqlModels:
         )
         write_tags(self._session, ModelTagRow, ModelTagRow.model_id, model.id, dict(model.tags), tags)
         return self.get(model.name)
+
+    def touch(self, model: Model, time: datetime) -> None:
+        self._session.execute(
+            update(ModelRow)
+            .where(ModelRow.id == model.id)
+            .values(update_time=time, revision=ModelRow.revision + 1)
+            .execution_options(synchronize_session=False)
+        )
 
     def rename(self, model: Model, name: str, time: datetime) -> Model:
         # Nobody else writes meanwhile: what is free now stays free.
