@@ -13,7 +13,7 @@ from tests.contract.registry_service.desk import Desk
 from tests.contract.registry_service.graph_worlds import World, distances, steps
 
 _SETTINGS = settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     # Each example makes records under names of its own.
