@@ -262,7 +262,7 @@ def test_dot_is_the_walk(desk: Desk, story: Story) -> None:
 def test_dot_shows_any_name_as_it_is() -> None:
     odd = 'models/a "b" \\N \\ {c} <d>'
     nodes = (LineageNode(odd, NodeKind.MODEL, f"model\n{odd}", 0), LineageNode("v", NodeKind.RUN, "", 1))
-    page = LineagePage(nodes, (LineageEdge(1, odd, "v", "version_of"),), more=False, truncated=True)
+    page = LineagePage(nodes, (LineageEdge(1, odd, "v", "version_of"),), last=None, truncated=True)
     text = "".join(graph.dot(page))
     quoted = r'"models/a \"b\" \\N \\ {c} <d>"'
     assert f'{quoted} -> "v" [label="version of"];' in text
@@ -274,7 +274,7 @@ def test_dot_shows_any_name_as_it_is() -> None:
 
 def test_long_graphs_come_in_pieces() -> None:
     nodes = tuple(LineageNode(f"runs/{n}", NodeKind.RUN, "", n) for n in range(2_000))
-    page = LineagePage(nodes, (), more=False, truncated=False)
+    page = LineagePage(nodes, (), last=None, truncated=False)
     pieces = list(graph.node_link(page, Direction.UPSTREAM))
     assert len(pieces) == 5
     assert len(json.loads("".join(pieces))["nodes"]) == 2_000
