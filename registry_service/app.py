@@ -20,6 +20,7 @@ from registry_service.calls import Calls
 from registry_service.changes import Changes
 from registry_service.collecting import Collector
 from registry_service.expiry import expire_leases
+from registry_service.integrity.verification import Verifications
 from registry_service.news import News
 from registry_service.ports import BlobStore
 from registry_service.reading import CachedReads
@@ -85,6 +86,7 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
         ReceiverRules(settings.webhook_allow_http, settings.webhook_allowed_networks),
         timeout=settings.webhook_timeout_seconds,
     )
+    verifying = Threads("integrity", 1)
     servicer = Registry(
         Tools(
             calls=calls,
@@ -93,6 +95,7 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
             transfers=Transfers(blobs, staging, files, settings.max_file_bytes),
             collector=Collector(calls, blobs, staging, files, utc_now),
             sender=sender,
+            verifications=Verifications(database, blobs, verifying),
         )
     )
     dispatcher = Dispatcher(calls, news, sender, utc_now)
@@ -125,6 +128,7 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
             ("news", looking),
             ("files", files),
             ("lookup", lookups),
+            ("verification", verifying),
         ]
         for what, threads in workers:
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
@@ -144,7 +148,7 @@ def _open(settings: RegistrySettings, blobs: BlobStore, staging: Staging) -> Eng
     prefix = settings.model_config.get("env_prefix", "")
     try:
         engine = open_engine(
-            settings.database_url, pool_size=settings.database_threads + 3, busy_seconds=settings.busy_seconds
+            settings.database_url, pool_size=settings.database_threads + 4, busy_seconds=settings.busy_seconds
         )
         migrate(engine)
     except (ValueError, MigrationError) as error:

@@ -36,6 +36,7 @@ from registry_service.domain import (
     VersionRef,
 )
 from registry_service.events import AuditEvent, Head
+from registry_service.integrity.store import IntegrityStore
 from registry_service.names import NodeName
 from registry_service.ports_governance import ApprovalStore, DeploymentStore, PolicyStore
 from registry_service.ports_impact import ImpactStore
@@ -318,6 +319,9 @@ class AuditStore(Protocol):
     ) -> Sequence[AuditEvent]:
         """In order, those with a sequence above `after`; of some kinds, of one model, where given."""
 
+    def page(self, *, before: int | None, limit: int) -> Sequence[AuditEvent]:
+        """Newest first, those with a sequence below `before`."""
+
     def hash_at(self, sequence: int) -> str | None:
         """The hash of an event; None when there is none of that sequence."""
 
@@ -376,6 +380,8 @@ class Transaction(Protocol):
     def audit(self) -> AuditStore: ...
     @property
     def webhooks(self) -> WebhookStore: ...
+    @property
+    def integrity(self) -> IntegrityStore: ...
 
 
 class Database(Protocol):

@@ -63,12 +63,12 @@ def of_version(version: ModelVersion) -> State:
 
 def of_alias(model_id: int, name: str, holder: VersionRef | None, revision: int) -> State:
     """holder None: cleared."""
-    return {
-        "model": model_id,
-        "name": name,
-        "version": None if holder is None else holder.number,
-        "revision": revision,
-    }
+    return alias_state(model_id, name, None if holder is None else holder.number, revision)
+
+
+def alias_state(model_id: int, name: str, number: int | None, revision: int) -> State:
+    """number: of the version it points at; None: cleared."""
+    return {"model": model_id, "name": name, "version": number, "revision": revision}
 
 
 def of_run(run: TrainingRun) -> State:

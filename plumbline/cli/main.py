@@ -14,6 +14,7 @@ from plumbline.cli.lineage import diff, impact, lineage
 from plumbline.cli.models import alias, models
 from plumbline.cli.output import address
 from plumbline.cli.predict import predict
+from plumbline.cli.registry import registry_app
 from plumbline.cli.runs import runs
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.add_typer(models, name="models")
 app.add_typer(runs, name="runs")
 app.add_typer(alias, name="alias")
 app.add_typer(features, name="features")
+app.add_typer(registry_app, name="registry")
 models.command("diff")(diff)
 app.command("lineage")(lineage)
 app.command("impact")(impact)

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf import field_mask_pb2
 
 from plumbline.registry.aliasing import AliasCalls
+from plumbline.registry.auditing import AuditCalls
 from plumbline.registry.errors import CLASSES
 from plumbline.registry.evidence import EvidenceCalls
 from plumbline.registry.files import Files
@@ -23,7 +24,9 @@ from plumbline.registry.watching import WatchCalls
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
-class RegistryClient(AliasCalls, EvidenceCalls, GovernanceCalls, FileCalls, LineageCalls, WatchCalls):
+class RegistryClient(
+    AliasCalls, AuditCalls, EvidenceCalls, FileCalls, GovernanceCalls, LineageCalls, WatchCalls
+):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
     transfer_timeout: seconds for a file up or down. Every method raises the errors of

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import literal
+from sqlalchemy import BigInteger, ColumnElement, Integer, Text, any_, bindparam, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -34,3 +35,17 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(items)
     while part := list(islice(rest, _MOST_PARAMETERS)):
         yield part
+
+
+def among(dialect: str, column: Any, parameter: str) -> ColumnElement[bool]:
+    """That a column is one of the ids in a parameter, which `as_list` makes: one parameter however many they
+    are, so that one statement serves every list."""
+    if dialect == "sqlite":
+        values = func.json_each(bindparam(parameter, type_=Text())).table_valued("value")
+        return column.in_(select(values.c.value.cast(Integer)))  # type: ignore[no-any-return]
+    return column == any_(bindparam(parameter, type_=postgresql.ARRAY(BigInteger())))  # type: ignore[no-any-return]
+
+
+def as_list(dialect: str, ids: Sequence[int]) -> Any:
+    """The value of a parameter of `among`."""
+    return json.dumps(ids) if dialect == "sqlite" else ids

@@ -312,7 +312,7 @@ def test_a_failed_upload_leaves_no_bytes(registry: Running, client: RegistryClie
     with pytest.raises(errors.UploadDigestMismatch):
         _upload(client, _header(b"abc"), b"abd")
     with pytest.raises(errors.UploadSizeMismatch):
-        _upload(client, _header(b"abcdef"), b"abc")
+        _upload(client, _header(b"abc"), b"abcdef")
     wait_until(lambda: list((registry.artifacts / "incoming").iterdir()) == [], what="no scratch files")
     assert sorted(path for path in registry.artifacts.rglob("*") if path.is_file()) == kept
 
