@@ -12,7 +12,13 @@ from plumbline.columns import field
 from plumbline.errors import PlumblineError
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as features_pb
-from plumbline.registry.errors import AliasNotFound, EtagMismatch, ModelNotFound, VersionImmutable
+from plumbline.registry.errors import (
+    AliasNotFound,
+    EtagMismatch,
+    ModelNotFound,
+    PolicyNotMet,
+    VersionImmutable,
+)
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.times import timestamp
@@ -113,7 +119,8 @@ class FakeFeatures:
 class FakeRegistry:
     """registry_service in memory: states, compare-and-set and typed errors as the contract says.
 
-    fail_at: the method that raises `failure` instead of answering. before_set_alias: what others do at the
+    policies: what is wrong with any version, by protected alias. fail_at: the method that raises `failure`
+    instead of answering. before_set_alias: what others do at the
     last moment.
     """
 
@@ -124,6 +131,7 @@ class FakeRegistry:
         self.datasets: dict[str, res.Dataset] = {}
         self.aliases: dict[str, res.Alias] = {}
         self.files: dict[tuple[str, str], bytes] = {}
+        self.policies: dict[str, str] = {}
         self.downloads = 0
         self.fail_at = ""
         self.failure: BaseException = PlumblineError("the registry is out of order")
@@ -259,6 +267,8 @@ class FakeRegistry:
         if (must_not_exist and present) or (etag and (present is None or present.etag != etag)):
             raise EtagMismatch(name)
         assert self.versions[version].state == res.VERSION_STATE_READY
+        if name in self.policies:
+            raise PolicyNotMet(self.policies[name])
         return self.put_alias(name, version, reason)
 
     def put_alias(self, name: str, version: str, reason: str = "by hand") -> res.Alias:
