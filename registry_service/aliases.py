@@ -58,6 +58,8 @@ def move(
         "reason": reason,
         "revision": event.revision,
     }
+    if restored_revision is not None:
+        details["restored_revision"] = restored_revision
     state = states.of_alias(model.id, ref.alias, event.to_version, event.revision)
     subject = states.alias_subject(model, event.alias_id, ref)
     record(transaction, act, action, subject, details=details, state=state)
