@@ -9,7 +9,7 @@ import typer
 from google.protobuf.json_format import MessageToDict
 
 from plumbline.cli.models import registry
-from plumbline.cli.output import console, errors_for_people, when
+from plumbline.cli.output import errors_for_people, when
 from plumbline.registry.v1 import changes_pb2
 
 
@@ -23,11 +23,11 @@ def watch(
     with errors_for_people(), registry() as client:
         try:
             for message in client.watch(resume_token=resume, model=model, kinds=kind or ()):
+                # At once, and one a line: for programs that read along.
                 if as_json:
-                    # At once, and one a line: for programs that read along.
-                    print(json.dumps(MessageToDict(message)), flush=True)
+                    print(json.dumps(MessageToDict(message, preserving_proto_field_name=True)), flush=True)
                 elif message.HasField("event"):
-                    console.print(line(message.event), markup=False, highlight=False, soft_wrap=True)
+                    print(line(message.event), flush=True)
         except KeyboardInterrupt:
             return
 
