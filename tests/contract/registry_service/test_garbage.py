@@ -33,6 +33,7 @@ from tests.contract.registry_service.desk import Desk
 
 T = TypeVar("T")
 DAY = timedelta(days=1)
+TURNS = 10
 
 
 def _now() -> datetime:
@@ -211,19 +212,20 @@ def test_uploads_and_sweepers_of_other_processes_at_once(
     ]
     for process in others:
         process.start()
-    drafts = [yard.desk.draft().ref for _ in range(4)]
+    drafts = [yard.desk.draft().ref for _ in range(3)]
     gone, failures = [0] * len(drafts), list[BaseException]()
 
     def upload(number: int) -> None:
         try:
-            for turn in range(40):
-                while True:
-                    file = yard.publish(f"blob {turn}", path=f"{turn}.txt")
-                    try:
-                        yard.register(drafts[number], file)
-                        break
-                    except uploads.BytesGone:
-                        gone[number] += 1
+            for turn in range(TURNS):
+                # Some of the same as others, some alone and slow enough for a sweep to come in between.
+                content = f"blob {turn}" if turn % 2 else f"blob {turn} of {number}"
+                file, seen = yard.publish(content, path=f"{turn}.txt"), sweeps.value
+                while turn % 2 == 0 and sweeps.value < seen + 3 and not stop.wait(0.002):
+                    pass
+                while not _registered(yard, drafts[number], file):
+                    gone[number] += 1
+                    yard.publish(content)
         except BaseException as error:  # noqa: BLE001 - told below
             failures.append(error)
 
@@ -245,12 +247,22 @@ def test_uploads_and_sweepers_of_other_processes_at_once(
     assert failures == []
     for draft in drafts:
         files = yard.desk.version(draft).files
-        assert len(files) == 40
+        assert len(files) == TURNS
         for file in files:
             assert yard.store.measure(file.sha256) == (file.sha256, file.size_bytes)
+    # Each slow one was swept once at least, or this proves nothing.
+    assert sum(gone) >= len(drafts) * TURNS // 2
     yard.mark()
     yard.sweep()
-    assert len(list(yard.store.stored())) == 40
+    assert len(list(yard.store.stored())) == TURNS // 2 * (1 + len(drafts))
+
+
+def _registered(yard: Yard, draft: VersionRef, file: ModelFile) -> bool:
+    try:
+        yard.register(draft, file)
+    except uploads.BytesGone:
+        return False
+    return True
 
 
 def _sweep_on(url: str, folder: str, stop: threading.Event, sweeps: object) -> None:
