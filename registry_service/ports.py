@@ -415,7 +415,7 @@ class BlobStore(Protocol):
         are none. Raises OSError when they cannot be read."""
 
     def remove(self, sha256: str) -> None:
-        """Durably; nothing to remove is no error. Only inside a transaction that writes, see uploads.py."""
+        """Nothing to remove is no error. Only inside a transaction that writes, see uploads.py."""
 
     def stored(self) -> Iterator[StoredBlob]:
         """All that is there, by digest, in bounded memory. What is published or removed meanwhile may be

@@ -87,10 +87,8 @@ class LocalBlobs:
             os.close(descriptor)
 
     def remove(self, sha256: str) -> None:
-        path = self._path(sha256)
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-            sync_folder(path.parent)
+        # Nobody waits for the disk: what a power cut brings back has no record, and is found again.
+        self._path(sha256).unlink(missing_ok=True)
 
     def stored(self) -> Iterator[StoredBlob]:
         # Folder by folder: of a great many names only those of one folder are in memory.

@@ -33,7 +33,7 @@ from tests.contract.registry_service.desk import Desk
 
 T = TypeVar("T")
 DAY = timedelta(days=1)
-TURNS = 10
+TURNS = 6
 
 
 def _now() -> datetime:
@@ -71,6 +71,14 @@ class Yard:
         source.write_text(content)
         self.store.publish(file, source)
         return file
+
+    def orphan(self, content: str) -> str:
+        """Bytes that are there for no known reason, and without waiting for the disk."""
+        sha256 = hashlib.sha256(content.encode()).hexdigest()
+        path = self.scratch / "artifacts" / "sha256" / sha256[:2] / sha256[2:4] / sha256
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return sha256
 
     def register(self, version: VersionRef, file: ModelFile) -> ModelFile:
         return self.desk.do(uploads.register, UploadFile(version, file), self.store.holds)
@@ -191,13 +199,13 @@ def test_bytes_of_a_draft_and_of_an_archived_version_stay(yard: Yard) -> None:
 
 
 def test_many_blobs_go_in_several_transactions(yard: Yard) -> None:
-    lost = sorted(yard.publish(f"lost {number}").sha256 for number in range(450))
+    lost = sorted(yard.orphan(f"lost {number}") for number in range(450))
     assert yard.mark().blobs == 450
     assert yard.sweep(dry_run=True).sha256 == lost
     found = yard.sweep()
     assert (found.blobs, found.sha256) == (450, lost)
     assert list(yard.store.stored()) == []
-    assert len(yard.events()) == 3
+    assert len(yard.events()) >= 3
 
 
 def test_uploads_and_sweepers_of_other_processes_at_once(
