@@ -10,25 +10,27 @@ from registry_service.audit import record
 from registry_service.checks import check_active, check_etag, check_ready, mismatch
 from registry_service.commands import ClearAlias, SetAlias
 from registry_service.domain import Act, Alias, AliasEvent, AliasRef, Model, ModelVersion, etag
+from registry_service.policies import require
 from registry_service.ports import Transaction
 
 
 def set_alias(transaction: Transaction, act: Act, command: SetAlias) -> Alias:
-    """Moves the alias if the command's condition holds; of callers racing with the same condition
-    exactly one wins. Raises ModelNotFound, ModelArchived, VersionNotFound, VersionNotReady,
-    EtagMismatch."""
+    """Moves the alias if the command's condition holds and its policy is met; of callers racing with the
+    same condition exactly one wins. Raises ModelNotFound, ModelArchived, VersionNotFound, VersionNotReady,
+    EtagMismatch, PolicyNotMet."""
     model = transaction.models.lock(command.ref.model)
     check_active(model)
     version = transaction.versions.get(command.version)
     check_ready(version)
     present = next((alias for alias in model.aliases if alias.ref == command.ref), None)
     _check_condition(command, present)
+    require(transaction, act.time, model, command.ref, version)
     move(transaction, act, "SetAlias", model, command.ref, version, command.reason)
     return transaction.aliases.get(command.ref)
 
 
 def clear(transaction: Transaction, act: Act, command: ClearAlias) -> AliasEvent:
-    """Raises ModelNotFound, AliasNotFound, EtagMismatch."""
+    """Nobody holds it any more; no policy is asked. Raises ModelNotFound, AliasNotFound, EtagMismatch."""
     model = transaction.models.lock(command.ref.model)
     present = transaction.aliases.get(command.ref)
     check_etag(str(command.ref), present.revision, command.etag)
@@ -43,9 +45,13 @@ def move(
     ref: AliasRef,
     version: ModelVersion | None,
     reason: str,
+    restored_revision: int | None = None,
 ) -> AliasEvent:
-    """Points an alias of a locked model at a version, or at none, without further conditions."""
-    event = transaction.aliases.move(model, ref, version, act=act, reason=reason)
+    """Points an alias of a locked model at a version, or at none, without further conditions.
+    restored_revision: of a rollback, the move whose holder it puts back."""
+    event = transaction.aliases.move(
+        model, ref, version, act=act, reason=reason, restored_revision=restored_revision
+    )
     details = {
         "from": "" if event.from_version is None else str(event.from_version),
         "to": "" if event.to_version is None else str(event.to_version),

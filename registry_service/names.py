@@ -21,6 +21,7 @@ MODEL_RULE = "at most 256 printable characters but '/' and ':', no blank at eith
 ALIAS_RULE = "letters, digits, '_' and '-', at most 128, first a letter, digit or '_'"
 
 _MODEL_ID = re.compile(_MODEL)
+_ALIAS_ID = re.compile(_ALIAS)
 _MODEL_NAME = re.compile(f"models/({_MODEL})")
 _VERSION_NAME = re.compile(f"models/({_MODEL})/versions/([1-9][0-9]{{0,17}})")
 _ALIAS_NAME = re.compile(f"models/({_MODEL})/aliases/({_ALIAS})")
@@ -61,6 +62,11 @@ def model(field: str, value: str) -> str:
     return _match(_MODEL_NAME, field, value, f"models/{{model}} with a model of {MODEL_RULE}").group(1)
 
 
+def model_or_all(field: str, value: str) -> str:
+    """models/{model} → its id, models/- → ""."""
+    return "" if value == "models/-" else model(field, value)
+
+
 def version(field: str, value: str) -> VersionRef:
     """models/{model}/versions/{number}."""
     match = _match(
@@ -75,6 +81,11 @@ def alias(field: str, value: str) -> AliasRef:
         _ALIAS_NAME, field, value, f"models/{{model}}/aliases/{{alias}} with an alias of {ALIAS_RULE}"
     )
     return AliasRef(match.group(1), match.group(2))
+
+
+def alias_id(field: str, value: str) -> str:
+    """The last part of an alias's name."""
+    return _match(_ALIAS_ID, field, value, f"the last part of an alias's name: {ALIAS_RULE}").group()
 
 
 def settable_alias(field: str, value: str) -> AliasRef:
@@ -106,6 +117,12 @@ def model_or_alias(field: str, value: str) -> str | AliasRef:
 def run(field: str, value: str) -> str:
     """runs/{run} → its id."""
     return _match(_RUN_NAME, field, value, "runs/{run}, as StartRun returned it").group(1)
+
+
+def deployment(field: str, value: str) -> str:
+    """deployments/{id} → the id."""
+    expected = "deployments/{id}, as RecordDeployment returned it"
+    return _match(_DEPLOYMENT_NAME, field, value, expected).group(1)
 
 
 def webhook(field: str, value: str) -> str:

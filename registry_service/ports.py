@@ -36,8 +36,12 @@ from registry_service.domain import (
     VersionRef,
 )
 from registry_service.events import AuditEvent, Head
+from registry_service.filtering.search import Hit, Search
+from registry_service.integrity.store import IntegrityStore
 from registry_service.names import NodeName
+from registry_service.ports_governance import ApprovalStore, DeploymentStore, PolicyStore
 from registry_service.ports_impact import ImpactStore
+from registry_service.summaries import SummaryStore
 from registry_service.webhooks.ports import WebhookStore
 
 #: The present moment, zone-aware UTC.
@@ -91,8 +95,8 @@ class ModelStore(Protocol):
         """As `get`, and lets no other transaction change the model, its versions or its aliases until
         this one ends. Every change below a model begins here, so changes never deadlock."""
 
-    def list(self, *, after: str | None, limit: int, archived: bool) -> list[Model]:
-        """By name (code points), those behind `after`; archived ones only if asked for."""
+    def search(self, search: Search, *, archived: bool, limit: int) -> list[Hit[Model]]:
+        """Texts sort by code point. Archived ones only if asked for."""
 
     def update(
         self,
@@ -102,8 +106,12 @@ class ModelStore(Protocol):
         tags: Mapping[str, str],
         archive_time: datetime | None,
         time: datetime,
+        create_time: datetime | None = None,
     ) -> Model:
-        """Writes these fields and gives the model its next revision."""
+        """Writes these fields and gives the model its next revision. create_time None: as it is."""
+
+    def touch(self, model: Model, time: datetime) -> None:
+        """Something of the model changed: its next revision, and when."""
 
     def rename(self, model: Model, name: str, time: datetime) -> Model:
         """Gives the model another name. Raises ModelExists."""
@@ -131,14 +139,18 @@ class VersionStore(Protocol):
         external_run: str = "",
         run_link: str = "",
         copied_from: ModelVersion | None = None,
+        ready: str = "",
     ) -> ModelVersion:
-        """A DRAFT."""
+        """A DRAFT; with `ready`, the digest of its manifest, READY at once."""
 
     def get(self, ref: VersionRef) -> ModelVersion:
         """Raises ModelNotFound or VersionNotFound."""
 
-    def list(self, model: Model, *, before: int | None, limit: int) -> list[ModelVersion]:
-        """Greatest number first, those below `before`."""
+    def search(self, search: Search, *, model: Model | None, limit: int) -> list[Hit[ModelVersion]]:
+        """Of one model, or of all."""
+
+    def numbers(self, model: Model, *, stage: str | None = None) -> Sequence[int]:
+        """In order, of the versions that are not archived; of one stage, where given."""
 
     def add_file(self, version: ModelVersion, file: ModelFile, time: datetime) -> None:
         """Links stored bytes to a DRAFT under a new path."""
@@ -217,8 +229,8 @@ class RunStore(Protocol):
     def lock(self, name: str) -> TrainingRun:
         """As `get`, and lets no other transaction change it until this one ends."""
 
-    def list(self, *, before: int | None, limit: int) -> list[TrainingRun]:
-        """Newest first, those with an id below `before`."""
+    def search(self, search: Search, limit: int) -> list[Hit[TrainingRun]]:
+        """Those that match, in the order asked for."""
 
     def log(
         self,
@@ -257,8 +269,8 @@ class DatasetStore(Protocol):
     def get_all(self, digests: Sequence[str]) -> list[Dataset]:
         """In the order asked for. Raises DatasetNotFound for the first that is missing."""
 
-    def list(self, *, before: int | None, limit: int) -> list[Dataset]:
-        """Newest first, those with an id below `before`."""
+    def search(self, search: Search, limit: int) -> list[Hit[Dataset]]:
+        """Those that match, in the order asked for."""
 
 
 class LineageStore(Protocol):
@@ -317,6 +329,9 @@ class AuditStore(Protocol):
     ) -> Sequence[AuditEvent]:
         """In order, those with a sequence above `after`; of some kinds, of one model, where given."""
 
+    def page(self, *, before: int | None, limit: int) -> Sequence[AuditEvent]:
+        """Newest first, those with a sequence below `before`."""
+
     def hash_at(self, sequence: int) -> str | None:
         """The hash of an event; None when there is none of that sequence."""
 
@@ -354,6 +369,8 @@ class Transaction(Protocol):
     @property
     def versions(self) -> VersionStore: ...
     @property
+    def summaries(self) -> SummaryStore: ...
+    @property
     def blobs(self) -> BlobRecords: ...
     @property
     def aliases(self) -> AliasStore: ...
@@ -362,6 +379,12 @@ class Transaction(Protocol):
     @property
     def datasets(self) -> DatasetStore: ...
     @property
+    def policies(self) -> PolicyStore: ...
+    @property
+    def approvals(self) -> ApprovalStore: ...
+    @property
+    def deployments(self) -> DeploymentStore: ...
+    @property
     def lineage(self) -> LineageStore: ...
     @property
     def impact(self) -> ImpactStore: ...
@@ -369,6 +392,8 @@ class Transaction(Protocol):
     def audit(self) -> AuditStore: ...
     @property
     def webhooks(self) -> WebhookStore: ...
+    @property
+    def integrity(self) -> IntegrityStore: ...
 
 
 class Database(Protocol):

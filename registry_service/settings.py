@@ -24,6 +24,22 @@ class RegistrySettings(ServerSettings):
     metrics_port: int | None = Field(
         7421, ge=0, le=65535, description="Port of the Prometheus page /metrics; none: no page."
     )
+    http_port: int | None = Field(
+        7422, ge=0, le=65535, description="Port of MLflow's model registry API over HTTP; none: not served."
+    )
+    http_url: str = Field(
+        "",
+        description="URL by which MLflow's clients reach the HTTP port, when it is not the one they call, "
+        "as behind a proxy that ends TLS.",
+    )
+    http_allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description='Names that callers may use for the HTTP port, as ["registry.example.com"]; without any: '
+        "those of this machine while it listens on this machine alone, else all.",
+    )
+    tokens_file: Path | None = Field(
+        None, description="File of the tokens that calls must carry; unset: everybody may call."
+    )
     max_message_bytes: int = Field(
         # Room for the 1 MiB of a file that the contract lets callers send at once.
         MAX_MESSAGE_BYTES,
@@ -54,6 +70,15 @@ class RegistrySettings(ServerSettings):
     file_threads: int = Field(4, ge=1, le=64, description="File reads and writes at once.")
     busy_seconds: float = Field(
         5.0, gt=0, description="How long to wait for the database before answering UNAVAILABLE."
+    )
+
+    expiry_seconds: float = Field(
+        5.0, gt=0, description="How often runs and deployments whose lease has ended are looked for."
+    )
+    expiry_grace_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How long after a start to begin with that: while it was down, nobody could renew.",
     )
 
     webhook_allow_http: bool = Field(False, description="Whether webhooks may go to http:// too.")

@@ -13,6 +13,7 @@ from typing import Any
 from registry_service.domain import (
     AliasRef,
     Dataset,
+    Deployment,
     Evaluation,
     Model,
     ModelVersion,
@@ -20,6 +21,7 @@ from registry_service.domain import (
     VersionRef,
 )
 from registry_service.events import Kind, Subject
+from registry_service.governance import Approval, Policy, to_document
 
 State = Mapping[str, Any]
 
@@ -61,12 +63,12 @@ def of_version(version: ModelVersion) -> State:
 
 def of_alias(model_id: int, name: str, holder: VersionRef | None, revision: int) -> State:
     """holder None: cleared."""
-    return {
-        "model": model_id,
-        "name": name,
-        "version": None if holder is None else holder.number,
-        "revision": revision,
-    }
+    return alias_state(model_id, name, None if holder is None else holder.number, revision)
+
+
+def alias_state(model_id: int, name: str, number: int | None, revision: int) -> State:
+    """number: of the version it points at; None: cleared."""
+    return {"model": model_id, "name": name, "version": number, "revision": revision}
 
 
 def of_run(run: TrainingRun) -> State:
@@ -128,6 +130,48 @@ def evaluation_state(model_id: int, number: int, evaluation: Evaluation) -> Stat
     }
 
 
+def of_policy(policy: Policy) -> State:
+    """rules None: taken away."""
+    return {
+        "model": policy.model_id,
+        "alias": policy.ref.alias,
+        "rules": None if policy.rules is None else to_document(policy.rules),
+        "description": policy.description,
+        "revision": policy.revision,
+        "actor": policy.actor,
+        "update_time": policy.update_time,
+    }
+
+
+def of_approval(version: ModelVersion, approval: Approval) -> State:
+    return {
+        "model": version.model_id,
+        "version": version.ref.number,
+        "decision": approval.decision.value,
+        "alias": approval.alias,
+        "comment": approval.comment,
+        "create_time": approval.create_time,
+        "actor": approval.actor,
+    }
+
+
+def of_deployment(model_id: int, deployment: Deployment) -> State:
+    """Without the lease: renewals are signs of life, not changes."""
+    return {
+        "name": deployment.name,
+        "model": model_id,
+        "version": deployment.version.number,
+        "environment": deployment.environment,
+        "target": deployment.target,
+        "alias": deployment.alias,
+        "attributes": dict(deployment.attributes),
+        "start_time": deployment.start_time,
+        "end_time": deployment.end_time,
+        "end_reason": deployment.end_reason,
+        "actor": deployment.actor,
+    }
+
+
 def difference(before: Model | ModelVersion, after: Model | ModelVersion) -> State:
     """What a change of notes did: new description and tags, where they are others."""
     changed: dict[str, Any] = {}
@@ -161,3 +205,16 @@ def run_subject(run: TrainingRun) -> Subject:
 
 def dataset_subject(dataset: Dataset) -> Subject:
     return Subject(Kind.DATASET, dataset.id, f"datasets/{dataset.digest}")
+
+
+def policy_subject(policy: Policy) -> Subject:
+    return Subject(Kind.POLICY, policy.id, str(policy.ref), policy.model_id)
+
+
+def approval_subject(version: ModelVersion, approval: Approval) -> Subject:
+    name = f"{version.ref}/approvals/{approval.id}"
+    return Subject(Kind.APPROVAL, approval.id, name, version.model_id)
+
+
+def deployment_subject(model_id: int, deployment: Deployment) -> Subject:
+    return Subject(Kind.DEPLOYMENT, deployment.id, f"deployments/{deployment.name}", model_id)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from plumbline.cli.datasets import datasets
 from plumbline.cli.features import features
 from plumbline.cli.lineage import diff, impact, lineage
 from plumbline.cli.models import alias, models
@@ -27,7 +28,9 @@ app = typer.Typer(
 )
 app.add_typer(models, name="models")
 app.add_typer(runs, name="runs")
+app.add_typer(datasets, name="datasets")
 app.add_typer(alias, name="alias")
+app.add_typer(registry_app, name="registry")
 app.add_typer(features, name="features")
 app.add_typer(registry_app, name="registry")
 models.command("diff")(diff)

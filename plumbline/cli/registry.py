@@ -8,8 +8,12 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal
 
+from plumbline.cli.auditing import audit, verify
 from plumbline.cli.models import registry
 from plumbline.cli.output import console, errors_for_people, print_json
+from plumbline.cli.programs import PASSED_ON, backup, restore
+from plumbline.cli.watching import watch
+from plumbline.cli.webhooks import webhook
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
@@ -18,6 +22,14 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 registry_app = typer.Typer(
     help="The registry itself: what it stores, and whether it is whole.", no_args_is_help=True
 )
+
+
+registry_app.command("verify")(verify)
+registry_app.command("audit")(audit)
+registry_app.command("watch")(watch)
+registry_app.command("backup", **PASSED_ON)(backup)
+registry_app.command("restore", **PASSED_ON)(restore)
+registry_app.add_typer(webhook, name="webhook")
 
 
 @registry_app.callback()

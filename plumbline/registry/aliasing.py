@@ -56,6 +56,18 @@ class AliasCalls(Client):
             ),
         )
 
+    def rollback_alias(
+        self, name: str, *, reason: str, etag: str = "", request_id: str | None = None
+    ) -> res.Alias:
+        """Points an alias back at its previous holder; again, at the one before that. Raises
+        NoPreviousHolder."""
+        return self._call(
+            self._stub.RollbackAlias,
+            pb.RollbackAliasRequest(
+                name=alias_name(name), etag=etag, reason=reason, request_id=fresh_id(request_id)
+            ),
+        )
+
     def resolve_alias(self, name: str, *, as_of: datetime | None = None) -> pb.ResolveAliasResponse:
         """The alias and the version it points at, now or at a past moment. Raises AliasNotFound."""
         request = pb.ResolveAliasRequest(name=alias_name(name), as_of=timestamp(as_of))

@@ -88,7 +88,8 @@ class VersionImmutable(FailedPrecondition):
 
 
 class VersionNotReady(FailedPrecondition):
-    """Only READY versions can be resolved, aliased or downloaded. metadata: version, state."""
+    """Only READY versions can be resolved, aliased or downloaded. metadata: version, state; of a rollback
+    also candidate."""
 
     reason = "VERSION_NOT_READY"
 

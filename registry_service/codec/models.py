@@ -221,6 +221,7 @@ def to_event(event: AliasEvent) -> res.AliasEvent:
         actor=event.actor,
         reason=event.reason,
         time=to_timestamp(event.time),
+        rollback=event.restored_revision is not None,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from plumbline.errors import FieldViolation
@@ -30,6 +31,26 @@ def from_timestamp(field: str, value: Timestamp) -> datetime:
         return value.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         message = f"{field} ({value.seconds} s, {value.nanos} ns) is no moment between the years 1 and 9999"
+        raise InvalidField(
+            message, metadata={"field": field}, violations=[FieldViolation(field, message)]
+        ) from error
+
+
+def to_duration(span: timedelta | None) -> Duration | None:
+    """None stays unset."""
+    if span is None:
+        return None
+    result = Duration()
+    result.FromTimedelta(span)
+    return result
+
+
+def from_duration(field: str, value: Duration) -> timedelta:
+    """Cut to the microsecond. Raises InvalidField beyond what Python can hold."""
+    try:
+        return value.ToTimedelta()
+    except (ValueError, OverflowError) as error:
+        message = f"{field} ({value.seconds} s, {value.nanos} ns) is too long a time"
         raise InvalidField(
             message, metadata={"field": field}, violations=[FieldViolation(field, message)]
         ) from error

@@ -48,7 +48,9 @@ def create_tables() -> None:
         sa.Column("platform", sa.Text(), nullable=False),
         sa.Column("packages", JSON, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_environment"),
-        sa.UniqueConstraint("digest", name="uq_environment_digest"),
+        sa.UniqueConstraint(
+            "digest", "python_version", "platform", name="uq_environment_digest_python_version_platform"
+        ),
     )
     op.create_table(
         "feature_spec",
@@ -238,7 +240,7 @@ def add_columns(*, sqlite: bool) -> None:
     number, moment = ("INTEGER", "BIGINT") if sqlite else ("BIGINT", "TIMESTAMP WITH TIME ZONE")
     text = "TEXT NOT NULL DEFAULT ''"
     for table, column, kind in (
-        ("alias_event", "restored_revision", number),
+        ("alias_event", "restored_revision", "BIGINT"),
         ("blob", "mark_time", moment),
         ("dataset_snapshot", "recipe", text),
         ("model_version", "source", text),

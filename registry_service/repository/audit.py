@@ -86,6 +86,17 @@ class SqlAudit:
             statement = statement.where(ModelRow.name == model)
         return [to_event(row, name) for row, name in self._session.execute(statement)]
 
+    def page(self, *, before: int | None, limit: int) -> list[AuditEvent]:
+        statement = (
+            select(AuditEventRow, ModelRow.name)
+            .outerjoin(ModelRow, ModelRow.id == AuditEventRow.model_id)
+            .order_by(AuditEventRow.sequence.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            statement = statement.where(AuditEventRow.sequence < before)
+        return [to_event(row, name) for row, name in self._session.execute(statement)]
+
     def hash_at(self, sequence: int) -> str | None:
         return self._session.scalar(select(AuditEventRow.hash).where(AuditEventRow.sequence == sequence))
 

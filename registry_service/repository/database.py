@@ -20,11 +20,15 @@ from registry_service.repository.aliases import SqlAliases
 from registry_service.repository.audit import SqlAudit
 from registry_service.repository.blobs import SqlBlobs
 from registry_service.repository.datasets import SqlDatasets
+from registry_service.repository.deployments import SqlDeployments
+from registry_service.repository.governance import SqlApprovals, SqlPolicies
 from registry_service.repository.impact import SqlImpact
+from registry_service.repository.integrity import SqlIntegrity
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
 from registry_service.repository.runs import SqlRuns
+from registry_service.repository.summaries import SqlSummaries
 from registry_service.repository.versions import SqlVersions
 from registry_service.repository.webhooks import SqlWebhooks
 
@@ -130,14 +134,19 @@ class SqlTransaction:
     requests: SqlRequests
     models: SqlModels
     versions: SqlVersions
+    summaries: SqlSummaries
     aliases: SqlAliases
     runs: SqlRuns
     datasets: SqlDatasets
+    policies: SqlPolicies
+    approvals: SqlApprovals
+    deployments: SqlDeployments
     lineage: SqlLineage
     impact: SqlImpact
     audit: SqlAudit
     webhooks: SqlWebhooks
     blobs: SqlBlobs
+    integrity: SqlIntegrity
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -145,14 +154,19 @@ class SqlTransaction:
             requests=SqlRequests(session),
             models=SqlModels(session),
             versions=SqlVersions(session),
+            summaries=SqlSummaries(session),
             aliases=SqlAliases(session),
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),
+            policies=SqlPolicies(session),
+            approvals=SqlApprovals(session),
+            deployments=SqlDeployments(session),
             lineage=SqlLineage(session),
             impact=SqlImpact(session),
             audit=SqlAudit(session),
             webhooks=SqlWebhooks(session),
             blobs=SqlBlobs(session),
+            integrity=SqlIntegrity(session),
         )
 
 

@@ -46,7 +46,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_VERSION_IMMUTABLE: _ErrorReason.ValueType  # 11
     """FAILED_PRECONDITION. A READY version cannot be changed. metadata: version."""
     ERROR_REASON_VERSION_NOT_READY: _ErrorReason.ValueType  # 12
-    """FAILED_PRECONDITION. Only READY versions can be resolved, aliased or downloaded. metadata: version, state."""
+    """FAILED_PRECONDITION. Only READY versions can be resolved, aliased or downloaded. metadata: version, state; from
+    RollbackAlias also candidate: the nearest holder before that is READY, where there is one.
+    """
     ERROR_REASON_VERSION_EMPTY: _ErrorReason.ValueType  # 13
     """FAILED_PRECONDITION. A version cannot be finalized without files. metadata: version."""
     ERROR_REASON_RUN_ENDED: _ErrorReason.ValueType  # 14
@@ -139,7 +141,9 @@ ERROR_REASON_DATASET_EXISTS: ErrorReason.ValueType  # 10
 ERROR_REASON_VERSION_IMMUTABLE: ErrorReason.ValueType  # 11
 """FAILED_PRECONDITION. A READY version cannot be changed. metadata: version."""
 ERROR_REASON_VERSION_NOT_READY: ErrorReason.ValueType  # 12
-"""FAILED_PRECONDITION. Only READY versions can be resolved, aliased or downloaded. metadata: version, state."""
+"""FAILED_PRECONDITION. Only READY versions can be resolved, aliased or downloaded. metadata: version, state; from
+RollbackAlias also candidate: the nearest holder before that is READY, where there is one.
+"""
 ERROR_REASON_VERSION_EMPTY: ErrorReason.ValueType  # 13
 """FAILED_PRECONDITION. A version cannot be finalized without files. metadata: version."""
 ERROR_REASON_RUN_ENDED: ErrorReason.ValueType  # 14

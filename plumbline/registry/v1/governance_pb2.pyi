@@ -44,8 +44,10 @@ Global___ApprovalDecision: _TypeAlias = ApprovalDecision  # noqa: Y015
 
 @_typing.final
 class PromotionPolicy(_message.Message):
-    """What must hold before an alias may point at a version. An alias with a policy is protected. Every rule given
-    must pass; a policy without rules is refused.
+    """What must hold before SetAlias may point an alias at a version. An alias with a policy is protected. Every rule
+    given must pass; a policy without rules is refused. Nothing passes for want of evidence. Whoever holds the alias
+    when a policy is set keeps it. RollbackAlias and ClearAlias are not asked for: they go back to a version that
+    held it before, or take one out of service.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -93,7 +95,7 @@ class PromotionPolicy(_message.Message):
     def approvals(self) -> Global___ApprovalRule: ...
     @_builtins.property
     def max_data_age(self) -> _duration_pb2.Duration:
-        """The version's newest dataset must not end (as_of_end) earlier than this before now."""
+        """The newest of the version's datasets must not end (as_of_end) earlier than this before now."""
 
     @_builtins.property
     def required_tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -125,7 +127,7 @@ Global___PromotionPolicy: _TypeAlias = PromotionPolicy  # noqa: Y015
 
 @_typing.final
 class MetricRule(_message.Message):
-    """A metric of the version's last evaluation that fits."""
+    """A metric of the version's last evaluation that fits and has it. At most 100 of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -145,8 +147,9 @@ class MetricRule(_message.Message):
     """Bounds that hold, both inclusive; at least one bound or max_regression is given."""
     max: _builtins.float
     max_regression: _builtins.float
-    """By how much it may be worse than the present holder of the alias on the same dataset and split; passes
-    while there is no holder.
+    """By how much it may be worse than the present holder of the alias in the holder's last evaluation on the very
+    dataset and split of the version's; fails where the holder has none, passes while there is no holder. Numbers
+    are compared as they are written: 0.79 is worse than 0.8 by just 0.01.
     """
     lower_is_better: _builtins.bool
     """For max_regression: smaller is better."""
@@ -182,7 +185,7 @@ Global___MetricRule: _TypeAlias = MetricRule  # noqa: Y015
 
 @_typing.final
 class EvaluationRule(_message.Message):
-    """The version must have been evaluated so."""
+    """The version must have been evaluated so. At most 100 of them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -207,15 +210,19 @@ Global___EvaluationRule: _TypeAlias = EvaluationRule  # noqa: Y015
 
 @_typing.final
 class ApprovalRule(_message.Message):
+    """Of each person the last word counts that was meant for this alias or for any. A rejection that stands, by anybody
+    whose word counts, fails the rule however many approve.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     COUNT_FIELD_NUMBER: _builtins.int
     NOT_BY_AUTHOR_FIELD_NUMBER: _builtins.int
     APPROVERS_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """Approvals by so many different people."""
+    """Approvals by so many different people: 1 to 100."""
     not_by_author: _builtins.bool
-    """The version's author does not count."""
+    """The word of the version's author (ModelVersion.actor) does not count."""
     @_builtins.property
     def approvers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these count; empty: anybody."""
@@ -244,6 +251,7 @@ class PromotionCheck(_message.Message):
     PASSED_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
     passed: _builtins.bool
+    """Also where the alias has no policy; then there are no results."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleResult]: ...
     def __init__(
@@ -269,7 +277,7 @@ class RuleResult(_message.Message):
     EXPECTED_FIELD_NUMBER: _builtins.int
     ACTUAL_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
-    """"metrics[0]", "approvals", "max_data_age" …"""
+    """"metrics[0]", "evaluations[0]", "approvals", "max_data_age", "required_tags[KEY]"."""
     passed: _builtins.bool
     expected: _builtins.str
     """For people: what is asked and what was found."""
@@ -390,7 +398,9 @@ class Deployment(_message.Message):
 
     @_builtins.property
     def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it counts as ended unless it is renewed before; unset: never."""
+        """When it counts as ended unless it is renewed before; unset: never, or it has ended. Soon after, the registry
+        itself ends it (ExpireDeployment in the audit), as of this time; a renewal before that is not too late.
+        """
 
     def __init__(
         self,

@@ -464,21 +464,28 @@ class ModelRegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetAlias(self, request, context):
-        """Points an alias at a READY version: compare-and-set by etag or expected_version.
+        """Points an alias at a READY version: compare-and-set by etag or expected_version. The alias's promotion policy,
+        where it has one, must pass (POLICY_NOT_MET).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClearAlias(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Nobody holds it from now on. Policies are not asked: it takes a version out of service.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollbackAlias(self, request, context):
-        """Points the alias back at its previous holder: the version it pointed at before the present one. Policies are
-        not asked: the holder passed them before.
+        """Points the alias back at its previous holder: another version, the one it pointed at before the present one.
+        The holders form a pile: SetAlias puts a version on top, unless it is there already, RollbackAlias takes the
+        top away, ClearAlias changes nothing. So a rollback after a rollback goes further back (after A, B, C: to B,
+        to A, then NO_PREVIOUS_HOLDER), and C comes back only by SetAlias. While the alias is cleared it has no present
+        holder to go back from (ALIAS_NOT_FOUND). A previous holder that was archived since is VERSION_NOT_READY, whose
+        metadata names the nearest holder before it that is READY ("candidate"). Policies are not asked: the holder
+        passed them before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -80,11 +80,19 @@ class ModelRegistryServiceStub:
     """
     ArchiveVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ArchiveVersionRequest, _resources_pb2.ModelVersion]
     SetAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetAliasRequest, _resources_pb2.Alias]
-    """Points an alias at a READY version: compare-and-set by etag or expected_version."""
+    """Points an alias at a READY version: compare-and-set by etag or expected_version. The alias's promotion policy,
+    where it has one, must pass (POLICY_NOT_MET).
+    """
     ClearAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ClearAliasRequest, _resources_pb2.AliasEvent]
+    """Nobody holds it from now on. Policies are not asked: it takes a version out of service."""
     RollbackAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.RollbackAliasRequest, _resources_pb2.Alias]
-    """Points the alias back at its previous holder: the version it pointed at before the present one. Policies are
-    not asked: the holder passed them before.
+    """Points the alias back at its previous holder: another version, the one it pointed at before the present one.
+    The holders form a pile: SetAlias puts a version on top, unless it is there already, RollbackAlias takes the
+    top away, ClearAlias changes nothing. So a rollback after a rollback goes further back (after A, B, C: to B,
+    to A, then NO_PREVIOUS_HOLDER), and C comes back only by SetAlias. While the alias is cleared it has no present
+    holder to go back from (ALIAS_NOT_FOUND). A previous holder that was archived since is VERSION_NOT_READY, whose
+    metadata names the nearest holder before it that is READY ("candidate"). Policies are not asked: the holder
+    passed them before.
     """
     ResolveAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ResolveAliasRequest, _model_registry_service_pb2.ResolveAliasResponse]
     ListAliasHistory: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListAliasHistoryRequest, _model_registry_service_pb2.ListAliasHistoryResponse]
@@ -199,11 +207,19 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     """
     ArchiveVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ArchiveVersionRequest, _resources_pb2.ModelVersion]  # type: ignore[assignment]
     SetAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetAliasRequest, _resources_pb2.Alias]  # type: ignore[assignment]
-    """Points an alias at a READY version: compare-and-set by etag or expected_version."""
+    """Points an alias at a READY version: compare-and-set by etag or expected_version. The alias's promotion policy,
+    where it has one, must pass (POLICY_NOT_MET).
+    """
     ClearAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ClearAliasRequest, _resources_pb2.AliasEvent]  # type: ignore[assignment]
+    """Nobody holds it from now on. Policies are not asked: it takes a version out of service."""
     RollbackAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.RollbackAliasRequest, _resources_pb2.Alias]  # type: ignore[assignment]
-    """Points the alias back at its previous holder: the version it pointed at before the present one. Policies are
-    not asked: the holder passed them before.
+    """Points the alias back at its previous holder: another version, the one it pointed at before the present one.
+    The holders form a pile: SetAlias puts a version on top, unless it is there already, RollbackAlias takes the
+    top away, ClearAlias changes nothing. So a rollback after a rollback goes further back (after A, B, C: to B,
+    to A, then NO_PREVIOUS_HOLDER), and C comes back only by SetAlias. While the alias is cleared it has no present
+    holder to go back from (ALIAS_NOT_FOUND). A previous holder that was archived since is VERSION_NOT_READY, whose
+    metadata names the nearest holder before it that is READY ("candidate"). Policies are not asked: the holder
+    passed them before.
     """
     ResolveAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ResolveAliasRequest, _model_registry_service_pb2.ResolveAliasResponse]  # type: ignore[assignment]
     ListAliasHistory: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListAliasHistoryRequest, _model_registry_service_pb2.ListAliasHistoryResponse]  # type: ignore[assignment]
@@ -417,14 +433,17 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_registry_service_pb2.SetAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Alias, _abc.Awaitable[_resources_pb2.Alias]]:
-        """Points an alias at a READY version: compare-and-set by etag or expected_version."""
+        """Points an alias at a READY version: compare-and-set by etag or expected_version. The alias's promotion policy,
+        where it has one, must pass (POLICY_NOT_MET).
+        """
 
     @_abc_1.abstractmethod
     def ClearAlias(
         self,
         request: _model_registry_service_pb2.ClearAliasRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_resources_pb2.AliasEvent, _abc.Awaitable[_resources_pb2.AliasEvent]]: ...
+    ) -> _typing.Union[_resources_pb2.AliasEvent, _abc.Awaitable[_resources_pb2.AliasEvent]]:
+        """Nobody holds it from now on. Policies are not asked: it takes a version out of service."""
 
     @_abc_1.abstractmethod
     def RollbackAlias(
@@ -432,8 +451,13 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_registry_service_pb2.RollbackAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resources_pb2.Alias, _abc.Awaitable[_resources_pb2.Alias]]:
-        """Points the alias back at its previous holder: the version it pointed at before the present one. Policies are
-        not asked: the holder passed them before.
+        """Points the alias back at its previous holder: another version, the one it pointed at before the present one.
+        The holders form a pile: SetAlias puts a version on top, unless it is there already, RollbackAlias takes the
+        top away, ClearAlias changes nothing. So a rollback after a rollback goes further back (after A, B, C: to B,
+        to A, then NO_PREVIOUS_HOLDER), and C comes back only by SetAlias. While the alias is cleared it has no present
+        holder to go back from (ALIAS_NOT_FOUND). A previous holder that was archived since is VERSION_NOT_READY, whose
+        metadata names the nearest holder before it that is READY ("candidate"). Policies are not asked: the holder
+        passed them before.
         """
 
     @_abc_1.abstractmethod
