@@ -29,7 +29,7 @@ _SHA256_DIGITS = 64
 
 
 class LocalBlobs:
-    """`ports.BlobStore` in a folder of this machine; several processes may share it."""
+    """`ports_blobs.BlobStore` in a folder of this machine; several processes may share it."""
 
     def __init__(self, folder: Path) -> None:
         self._blobs = folder / "sha256"
