@@ -123,7 +123,7 @@ def create_version(transaction: Transaction, act: Act, new: NewVersion) -> Versi
 
 
 def describe_version(transaction: Transaction, act: Act, ref: VersionRef, description: str) -> VersionSummary:
-    """Raises ModelNotFound, VersionNotFound, ModelArchived."""
+    """Raises VersionNotFound."""
     _lock(transaction, ref)
     return codec.summary(versions.update(transaction, act, UpdateVersion(ref, "", description, None, None)))
 
@@ -175,21 +175,28 @@ def clear_alias(transaction: Transaction, act: Act, ref: AliasRef, reason: str) 
 
 
 def check_visible(summary: VersionSummary) -> VersionSummary:
-    """The version, if MLflow sees it. Raises ModelNotFound, VersionNotFound."""
-    if summary.model_archived:
-        name = summary.ref.model
-        raise ModelNotFound(f"model {name!r} is archived", metadata={"model": name})
-    if summary.state is VersionState.ARCHIVED:
+    """The version, if MLflow sees it. Raises VersionNotFound."""
+    if summary.model_archive_time is not None or summary.state is VersionState.ARCHIVED:
         raise _hidden(summary.ref)
     return summary
 
 
+def find_version(transaction: Transaction, ref: VersionRef) -> VersionSummary:
+    """Raises VersionNotFound, also without the model."""
+    try:
+        return check_visible(transaction.summaries.get(ref))
+    except ModelNotFound as error:
+        raise _hidden(ref) from error
+
+
 def _lock(transaction: Transaction, ref: VersionRef) -> tuple[Model, ModelVersion]:
-    """The model, locked, and a version that MLflow sees."""
-    model = transaction.models.lock(ref.model)
-    check_active(model)
+    """The model, locked, and a version that MLflow sees. Raises VersionNotFound, also without the model."""
+    try:
+        model = transaction.models.lock(ref.model)
+    except ModelNotFound as error:
+        raise _hidden(ref) from error
     version = transaction.versions.get(ref)
-    if version.state is VersionState.ARCHIVED:
+    if model.archive_time is not None or version.state is VersionState.ARCHIVED:
         raise _hidden(ref)
     return model, version
 
@@ -201,4 +208,4 @@ def _hide(transaction: Transaction, act: Act, ref: VersionRef, reason: str) -> N
 
 
 def _hidden(ref: VersionRef) -> VersionNotFound:
-    return VersionNotFound(f"{ref} is archived", metadata={"model": ref.model, "version": str(ref.number)})
+    return VersionNotFound(f"{ref} is not there", metadata={"model": ref.model, "version": str(ref.number)})
