@@ -21,9 +21,11 @@ from registry_service.calls import Calls
 from registry_service.changes import Changes
 from registry_service.collecting import Collector
 from registry_service.expiry import expire_leases
+from registry_service.integrity.verification import Verifications
 from registry_service.mlflow_api.serving import serving_mlflow
 from registry_service.news import News
 from registry_service.ports import BlobStore
+from registry_service.ports_blobs import Staging
 from registry_service.reading import CachedReads
 from registry_service.repository.database import SqlDatabase, open_engine, patience
 from registry_service.repository.freshness import open_freshness
@@ -31,7 +33,6 @@ from registry_service.repository.migration import MigrationError, migrate
 from registry_service.servicers.files import upload_handler
 from registry_service.servicers.registry import Registry, Tools
 from registry_service.settings import RegistrySettings
-from registry_service.staging import Staging
 from registry_service.stores.opening import open_blobs
 from registry_service.stores.staging import LocalStaging
 from registry_service.threads import Threads
@@ -89,6 +90,7 @@ async def build(settings: RegistrySettings, telemetry: Telemetry) -> AsyncIterat
         ReceiverRules(settings.webhook_allow_http, settings.webhook_allowed_networks),
         timeout=settings.webhook_timeout_seconds,
     )
+    verifying = Threads("integrity", 1)
     reads, transfers = CachedReads(calls, news), Transfers(blobs, staging, files, settings.max_file_bytes)
     servicer = Registry(
         Tools(
@@ -98,6 +100,7 @@ async def build(settings: RegistrySettings, telemetry: Telemetry) -> AsyncIterat
             transfers=transfers,
             collector=Collector(calls, blobs, staging, files, utc_now),
             sender=sender,
+            verifications=Verifications(database, blobs, verifying),
         )
     )
     dispatcher = Dispatcher(calls, news, sender, utc_now)
@@ -132,6 +135,7 @@ async def build(settings: RegistrySettings, telemetry: Telemetry) -> AsyncIterat
             ("news", looking),
             ("files", files),
             ("lookup", lookups),
+            ("verification", verifying),
         ]
         for what, threads in workers:
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
@@ -163,7 +167,7 @@ def _open(settings: RegistrySettings, blobs: BlobStore, staging: Staging) -> Eng
     prefix = settings.model_config.get("env_prefix", "")
     try:
         engine = open_engine(
-            settings.database_url, pool_size=settings.database_threads + 3, busy_seconds=settings.busy_seconds
+            settings.database_url, pool_size=settings.database_threads + 4, busy_seconds=settings.busy_seconds
         )
         migrate(engine)
     except (ValueError, MigrationError) as error:

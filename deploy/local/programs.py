@@ -94,7 +94,7 @@ PROGRAMS = (
         {
             "grpc": ("PLUMBLINE_REGISTRY_PORT", 7420),
             "metrics": ("PLUMBLINE_REGISTRY_METRICS_PORT", 7421),
-            "http": ("PLUMBLINE_REGISTRY_HTTP_PORT", 7422),
+            "mlflow": ("PLUMBLINE_REGISTRY_HTTP_PORT", 7422),
         },
     ),
     Program(

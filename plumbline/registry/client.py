@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import field_mask_pb2
 
 from plumbline.registry.aliasing import AliasCalls
+from plumbline.registry.auditing import AuditCalls
 from plumbline.registry.errors import CLASSES
 from plumbline.registry.evidence import EvidenceCalls
 from plumbline.registry.files import Files
@@ -19,14 +21,24 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
 from plumbline.registry.watching import WatchCalls
+from plumbline.registry.webhooks import WebhookCalls
 
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
-class RegistryClient(AliasCalls, EvidenceCalls, GovernanceCalls, FileCalls, LineageCalls, WatchCalls):
+class RegistryClient(
+    AliasCalls,
+    AuditCalls,
+    EvidenceCalls,
+    FileCalls,
+    GovernanceCalls,
+    LineageCalls,
+    WatchCalls,
+    WebhookCalls,
+):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
-    transfer_timeout: seconds for a file up or down. Every method raises the errors of
+    transfer_timeout: seconds for a file up or down. token: None takes PLUMBLINE_TOKEN, if it is set. Every method raises the errors of
     `plumbline.registry.errors`, and `plumbline.errors.Unavailable` when the server cannot be reached.
 
     Messages are those of the contract (plumbline.registry.v1). Models, versions and aliases may be named
@@ -36,8 +48,11 @@ class RegistryClient(AliasCalls, EvidenceCalls, GovernanceCalls, FileCalls, Line
 
     errors = CLASSES
 
-    def __init__(self, target: str, *, transfer_timeout: float = 600.0, **common: Any) -> None:
-        super().__init__(target, **common)
+    def __init__(
+        self, target: str, *, transfer_timeout: float = 600.0, token: str | None = None, **common: Any
+    ) -> None:
+        token = os.environ.get("PLUMBLINE_TOKEN", "") if token is None else token
+        super().__init__(target, token=token, **common)
         self._stub = ModelRegistryServiceStub(self._channel)
         self._files = Files(self._channel, target, self._metadata, (self._timeout, transfer_timeout))
 

@@ -23,6 +23,7 @@ from registry_service.repository.datasets import SqlDatasets
 from registry_service.repository.deployments import SqlDeployments
 from registry_service.repository.governance import SqlApprovals, SqlPolicies
 from registry_service.repository.impact import SqlImpact
+from registry_service.repository.integrity import SqlIntegrity
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
@@ -145,6 +146,7 @@ class SqlTransaction:
     audit: SqlAudit
     webhooks: SqlWebhooks
     blobs: SqlBlobs
+    integrity: SqlIntegrity
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -164,6 +166,7 @@ class SqlTransaction:
             audit=SqlAudit(session),
             webhooks=SqlWebhooks(session),
             blobs=SqlBlobs(session),
+            integrity=SqlIntegrity(session),
         )
 
 

@@ -13,7 +13,7 @@ from plumbline.registry.errors import VersionNotFound
 from registry_service.domain import AliasRef, VersionRef, VersionState
 from registry_service.filtering.search import Hit, Search
 from registry_service.repository.aliases import SqlAliases
-from registry_service.repository.common import among
+from registry_service.repository.common import one_of
 from registry_service.repository.models import SqlModels
 from registry_service.repository.notes import read_tags
 from registry_service.repository.pages import Finder
@@ -67,7 +67,7 @@ class SqlSummaries:
         )
         found: defaultdict[int, list[VersionSummary]] = defaultdict(list)
         # Within a model, ids grow with the numbers.
-        of_models = among(self._session, VersionAnnotationRow.model_id, model_ids)
+        of_models = one_of(self._session, VersionAnnotationRow.model_id, model_ids)
         ids = self._session.scalars(newest.where(of_models)).all()
         for summary in sorted(self._by_id(ids).values(), key=lambda one: one.ref.number):
             found[summary.model_id].append(summary)
@@ -76,7 +76,7 @@ class SqlSummaries:
     def _by_id(self, ids: Sequence[int]) -> dict[int, VersionSummary]:
         if not ids:
             return {}
-        return {summary.id: summary for summary in self._read(among(self._session, VersionRow.id, ids))}
+        return {summary.id: summary for summary in self._read(one_of(self._session, VersionRow.id, ids))}
 
     def _read(self, *conditions: ColumnElement[bool]) -> list[VersionSummary]:
         rows = self._session.execute(_SELECT.where(*conditions)).all()
@@ -89,7 +89,7 @@ class SqlSummaries:
         found: defaultdict[int, list[str]] = defaultdict(list)
         statement = (
             select(AliasRow.version_id, AliasRow.name)
-            .where(among(self._session, AliasRow.version_id, ids))
+            .where(one_of(self._session, AliasRow.version_id, ids))
             .order_by(AliasRow.name)
         )
         for version_id, name in self._session.execute(statement):
