@@ -33,7 +33,8 @@ def new(
 ) -> None:
     """Make a token. It is shown once, here; the registry is given the line with its digest.
 
-    Put the line into the file that PLUMBLINE_REGISTRY_TOKENS_FILE names; the registry reads it within a second.
+    Put the line into the file that PLUMBLINE_REGISTRY_TOKENS_FILE names; the registry reads it within a
+    second.
     """
     if not re.fullmatch(r"[^\s#]\S{0,127}", name) or not name.isprintable():
         raise typer.BadParameter("at most 128 characters without blanks, the first not '#'")

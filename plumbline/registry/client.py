@@ -38,8 +38,9 @@ class RegistryClient(
 ):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
-    transfer_timeout: seconds for a file up or down. token: None takes PLUMBLINE_TOKEN, if it is set. Every method raises the errors of
-    `plumbline.registry.errors`, and `plumbline.errors.Unavailable` when the server cannot be reached.
+    transfer_timeout: seconds for a file up or down. token: None takes PLUMBLINE_TOKEN, if it is set. Every
+    method raises the errors of `plumbline.registry.errors`, and `plumbline.errors.Unavailable` when the
+    server cannot be reached.
 
     Messages are those of the contract (plumbline.registry.v1). Models, versions and aliases may be named
     in short: "m", "m/3", "m@champion". Each change takes a request_id; without
