@@ -1,4 +1,4 @@
-"""What a team does with MLflow's client, told as JSON. Runs in an environment that has nothing of Plumbline."""
+"""What a team does with MLflow's client, told as JSON. Its environment has nothing of Plumbline."""
 
 import json
 import sys
