@@ -11,7 +11,7 @@ from plumbline.errors import PermissionDenied, Unauthenticated
 from plumbline.tokens import digest_of, new_token
 from servicekit.access import Gate, Role
 
-ANN, BOB = new_token(), new_token()
+ANN, BOB = "token-of-ann", "token-of-bob"
 
 
 class Clock:
@@ -83,3 +83,7 @@ def test_a_token_has_one_owner(file: Path) -> None:
     file.write_text(f"ann read {digest_of(ANN)}\nbob read {digest_of(ANN)}\n")
     with pytest.raises(ValueError, match="line 2: the token is there twice"):
         Gate(file, needed)
+
+
+def test_no_token_is_made_twice() -> None:
+    assert len({new_token() for _ in range(100)}) == 100

@@ -23,7 +23,7 @@ TOKENS = {role: new_token() for role in ("read", "write", "admin")}
 @pytest.fixture
 def guarded(sqlite_url: str, tmp_path: Path) -> Iterator[Facade]:
     file = tmp_path / "tokens"
-    file.write_text("".join(f"{role}er {role} {digest_of(token)}\n" for role, token in TOKENS.items()))
+    file.write_text("".join(f"{role}-bot {role} {digest_of(token)}\n" for role, token in TOKENS.items()))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -42,15 +42,15 @@ def test_over_grpc(guarded: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(CallUnauthenticated, match="asks for a token"):
             nobody.get_model("m")
         with pytest.raises(CallUnauthenticated):
-            list(nobody.download_file("m/1", "model.txt", guarded.folder / "x") or ())
+            nobody.download_file("m/1", "model.txt", guarded.folder / "x")
     monkeypatch.setenv("PLUMBLINE_TOKEN", TOKENS["read"])
     with RegistryClient(guarded.target) as reader:
         assert reader.get_model("m").name == "models/m"
-        with pytest.raises(CallDenied, match="reader may read; CreateModel takes write"):
+        with pytest.raises(CallDenied, match="read-bot may read; CreateModel takes write"):
             reader.create_model("n")
     draft = guarded.client.create_version("m")
     # What the caller claims to be counts for nothing beside a token.
-    assert draft.actor == "writeer"
+    assert draft.actor == "write-bot"
 
 
 def test_over_http(guarded: Facade) -> None:
@@ -71,7 +71,7 @@ def test_over_http(guarded: Facade) -> None:
     artifacts = "/api/2.0/mlflow-artifacts/artifacts?path=models/m/1"
     assert guarded.send("GET", artifacts).status == 401
     assert guarded.send("GET", "/health").status == 200
-    assert guarded.client.get_version("m/1").actor == "writeer"
+    assert guarded.client.get_version("m/1").actor == "write-bot"
 
 
 def test_mlflows_client_sends_its_token(guarded: Facade, mlflow_python: Path, tmp_path: Path) -> None:
