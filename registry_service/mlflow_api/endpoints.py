@@ -19,6 +19,7 @@ from registry_service.mlflow_api.arguments import (
     model_name,
     refuse,
     settable_alias,
+    stage,
     version_ref,
 )
 from registry_service.mlflow_api.searching import MODELS, VERSIONS, PagedSearch
@@ -254,14 +255,6 @@ class VersionEndpoints:
             lambda tx, act: changes.tag_version(tx, act, ref, lambda tags: _without(tags, key))
         )
         return _NOTHING
-
-
-def stage(name: str) -> str:
-    """A stage in MLflow's spelling, given in any case. Raises InvalidField."""
-    found = next((stage for stage in STAGES if stage.lower() == name.lower()), None)
-    if found is None:
-        refuse("stage", f"Invalid Model Version stage: {name}. Value must be one of {', '.join(STAGES)}.")
-    return found
 
 
 def _active(transaction: Transaction, name: str) -> Model:
