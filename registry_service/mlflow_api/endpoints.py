@@ -230,7 +230,9 @@ class VersionEndpoints:
         asked = PagedSearch(VERSIONS, call.arguments)
 
         def read(transaction: Transaction) -> bytes:
-            found, token = asked.cut(transaction.summaries.versions(asked.search, asked.limit))
+            found, token = asked.cut(
+                transaction.summaries.versions(asked.search, model=asked.model, limit=asked.limit)
+            )
             return _page_reply("model_versions", [codec.version(summary) for summary in found], token)
 
         return await self._calls.read(read)

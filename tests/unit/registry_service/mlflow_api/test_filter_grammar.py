@@ -52,12 +52,7 @@ def test_what_filters_mean(text: str, parts: tuple[Expression, ...]) -> None:
 def test_a_run_is_mlflows_or_ours() -> None:
     matches = Or(
         (
-            And(
-                (
-                    Comparison("external_run", Operator.NOT_EQUAL, ""),
-                    Comparison("external_run", Operator.EQUAL, "r"),
-                )
-            ),
+            Comparison("external_run", Operator.EQUAL, "r"),
             Comparison("run", Operator.EQUAL, "r"),
         )
     )
