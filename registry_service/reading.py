@@ -12,8 +12,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from registry_service.calls import Calls
+from registry_service.domain import ModelVersion
 from registry_service.news import News
 from registry_service.ports import Changed, Transaction
+from registry_service.summaries import VersionSummary
 
 #: Of all kept answers together.
 MAX_BYTES = 64 * 1024 * 1024
@@ -25,10 +27,21 @@ _MOST_MODELS = 100_000
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent, and the id of the model all of it depends on."""
+    """What is sent, and the id of the model it depends on. keep: whether all of it depends on that model."""
 
     data: bytes
     model_id: int
+    keep: bool = True
+
+
+def stands_alone(version: ModelVersion | VersionSummary) -> bool:
+    """Whether no other model is named in what is told of it."""
+    return version.copied_from is None or version.copied_from.model == version.ref.model
+
+
+def version_answer(data: bytes, version: ModelVersion | VersionSummary) -> Answer:
+    """What is told of one version."""
+    return Answer(data, version.model_id, keep=stands_alone(version))
 
 
 class CachedReads:
@@ -57,7 +70,7 @@ class CachedReads:
             return work(transaction), transaction.audit.head().sequence
 
         answer, sequence = await self._calls.read(read)
-        if sequence >= self._changes.get(answer.model_id, self._floor):
+        if answer.keep and sequence >= self._changes.get(answer.model_id, self._floor):
             self._keep(key, answer)
         return answer.data
 

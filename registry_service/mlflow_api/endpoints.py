@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from plumbline.registry.errors import VersionNotFound
+from plumbline.registry.errors import ModelNotFound
 from registry_service.calls import Calls
-from registry_service.checks import check_active, check_not_archived
 from registry_service.commands import CreateModel, SetAlias
-from registry_service.domain import STAGES, AliasRef, Model
-from registry_service.mlflow_api import changes, codec, places, sources
+from registry_service.domain import STAGES
+from registry_service.mlflow_api import changes, codec, places, replies, sources
 from registry_service.mlflow_api.arguments import (
     Arguments,
     alias_ref,
@@ -24,8 +24,7 @@ from registry_service.mlflow_api.arguments import (
 )
 from registry_service.mlflow_api.searching import MODELS, VERSIONS, PagedSearch
 from registry_service.ports import Transaction
-from registry_service.reading import Answer, CachedReads
-from registry_service.summaries import VersionSummary
+from registry_service.reading import Answer, CachedReads, stands_alone, version_answer
 
 _NOTHING = b"{}"
 
@@ -80,19 +79,19 @@ class ModelEndpoints:
         given = call.arguments
         command = CreateModel(model_name(given), given.text("description"), given.tags())
         return await self._calls.write(
-            lambda tx, act: _model_reply(tx, changes.create_model(tx, act, command))
+            lambda tx, act: replies.model_reply(tx, changes.create_model(tx, act, command))
         )
 
     async def rename(self, call: Call) -> bytes:
         name, new = model_name(call.arguments), model_name(call.arguments, "new_name")
         return await self._calls.write(
-            lambda tx, act: _model_reply(tx, changes.rename_model(tx, act, name, new))
+            lambda tx, act: replies.model_reply(tx, changes.rename_model(tx, act, name, new))
         )
 
     async def update(self, call: Call) -> bytes:
         name, description = model_name(call.arguments), call.arguments.text("description")
         return await self._calls.write(
-            lambda tx, act: _model_reply(tx, changes.update_model(tx, act, name, description))
+            lambda tx, act: replies.model_reply(tx, changes.update_model(tx, act, name, description))
         )
 
     async def delete(self, call: Call) -> bytes:
@@ -104,8 +103,10 @@ class ModelEndpoints:
         name = model_name(call.arguments)
 
         def read(transaction: Transaction) -> Answer:
-            model = _active(transaction, name)
-            return Answer(_model_reply(transaction, model), model.id)
+            model = replies.active(transaction, name)
+            latest = replies.latest(transaction, model)
+            body = codec.encode({"registered_model": codec.model(model, latest)})
+            return Answer(body, model.id, keep=all(map(stands_alone, latest)))
 
         return await self._reads.read(("mlflow/model", name), read)
 
@@ -118,7 +119,7 @@ class ModelEndpoints:
             )
             latest = transaction.summaries.latest([model.id for model in found])
             items = [codec.model(model, latest.get(model.id, ())) for model in found]
-            return _page_reply("registered_models", items, token)
+            return replies.page_reply("registered_models", items, token)
 
         return await self._calls.read(read)
 
@@ -127,10 +128,11 @@ class ModelEndpoints:
         stages = tuple(map(stage, call.arguments.texts("stages"))) or STAGES
 
         def read(transaction: Transaction) -> Answer:
-            model = _active(transaction, name)
-            latest = transaction.summaries.latest([model.id]).get(model.id, ())
+            model = replies.active(transaction, name)
+            latest = replies.latest(transaction, model)
             items = [codec.version(summary) for summary in latest if summary.stage in stages]
-            return Answer(codec.encode({"model_versions": items}), model.id)
+            body = codec.encode({"model_versions": items})
+            return Answer(body, model.id, keep=all(map(stands_alone, latest)))
 
         return await self._reads.read(("mlflow/latest", name, stages), read)
 
@@ -180,12 +182,14 @@ class VersionEndpoints:
             description=given.text("description"),
             tags=given.tags(),
         )
-        return await self._calls.write(lambda tx, act: _version_reply(changes.create_version(tx, act, new)))
+        return await self._calls.write(
+            lambda tx, act: replies.version_reply(changes.create_version(tx, act, new))
+        )
 
     async def update(self, call: Call) -> bytes:
         ref, description = version_ref(call.arguments), call.arguments.text("description")
         return await self._calls.write(
-            lambda tx, act: _version_reply(changes.describe_version(tx, act, ref, description))
+            lambda tx, act: replies.version_reply(changes.describe_version(tx, act, ref, description))
         )
 
     async def transition_stage(self, call: Call) -> bytes:
@@ -198,7 +202,7 @@ class VersionEndpoints:
                 f"'{given}' is not an Active stage. Valid stages are {list(changes.ACTIVE_STAGES)}",
             )
         return await self._calls.write(
-            lambda tx, act: _version_reply(
+            lambda tx, act: replies.version_reply(
                 changes.move_to_stage(tx, act, ref, wanted, archive_others=archive_others)
             )
         )
@@ -213,7 +217,7 @@ class VersionEndpoints:
 
         def read(transaction: Transaction) -> Answer:
             summary = changes.find_version(transaction, ref)
-            return Answer(_version_reply(summary), summary.model_id)
+            return version_answer(replies.version_reply(summary), summary)
 
         return await self._reads.read(("mlflow/version", ref), read)
 
@@ -221,21 +225,33 @@ class VersionEndpoints:
         ref = alias_ref(call.arguments)
 
         def read(transaction: Transaction) -> Answer:
-            summary = _of_alias(transaction, ref)
-            return Answer(_version_reply(summary), summary.model_id)
+            summary = replies.of_alias(transaction, ref)
+            return version_answer(replies.version_reply(summary), summary)
 
         return await self._reads.read(("mlflow/alias", ref), read)
 
     async def search(self, call: Call) -> bytes:
         asked = PagedSearch(VERSIONS, call.arguments)
 
-        def read(transaction: Transaction) -> bytes:
+        def find(transaction: Transaction) -> tuple[bytes, bool]:
             found, token = asked.cut(
                 transaction.summaries.versions(asked.search, model=asked.model, limit=asked.limit)
             )
-            return _page_reply("model_versions", [codec.version(summary) for summary in found], token)
+            body = replies.page_reply("model_versions", [codec.version(summary) for summary in found], token)
+            return body, all(map(stands_alone, found))
 
-        return await self._calls.read(read)
+        def read(transaction: Transaction, name: str) -> Answer:
+            model = transaction.models.get(name)
+            body, keep = find(transaction)
+            return Answer(body, model.id, keep=keep)
+
+        if asked.model is None:
+            return (await self._calls.read(find))[0]
+        # Within one model, the answer is good until something about that changes.
+        try:
+            return await self._reads.read(("mlflow/search", asked.key), partial(read, name=asked.model))
+        except ModelNotFound:
+            return replies.page_reply("model_versions", [], "")
 
     async def download_uri(self, call: Call) -> bytes:
         """Of files kept here, where this facade serves them; else the source."""
@@ -259,26 +275,6 @@ class VersionEndpoints:
         return _NOTHING
 
 
-def _active(transaction: Transaction, name: str) -> Model:
-    model = transaction.models.get(name)
-    check_active(model)
-    return model
-
-
-def _of_alias(transaction: Transaction, ref: AliasRef) -> VersionSummary:
-    if ref.alias.lower() != "latest":
-        found = transaction.summaries.get(ref)
-        check_not_archived(ref.model, found.model_archive_time)
-        return found
-    model = _active(transaction, ref.model)
-    latest = transaction.summaries.latest([model.id]).get(model.id, ())
-    if not latest:
-        raise VersionNotFound(
-            f"model {ref.model!r} has no version yet", metadata={"model": ref.model, "version": "latest"}
-        )
-    return latest[-1]
-
-
 def _tag(arguments: Arguments) -> tuple[str, str]:
     key, value = arguments.required("key"), arguments.text("value")
     check_tag(key, value)
@@ -287,16 +283,3 @@ def _tag(arguments: Arguments) -> tuple[str, str]:
 
 def _without(tags: Any, key: str) -> dict[str, str]:
     return {name: value for name, value in tags.items() if name != key}
-
-
-def _model_reply(transaction: Transaction, model: Model) -> bytes:
-    latest = transaction.summaries.latest([model.id]).get(model.id, ())
-    return codec.encode({"registered_model": codec.model(model, latest)})
-
-
-def _version_reply(summary: VersionSummary) -> bytes:
-    return codec.encode({"model_version": codec.version(summary)})
-
-
-def _page_reply(name: str, items: Sequence[codec.Json], token: str) -> bytes:
-    return codec.encode({name: items} | ({"next_page_token": token} if token else {}))

@@ -70,6 +70,8 @@ class PagedSearch:
         self._query = json.dumps([text, order_by]).encode()
         self.size = arguments.number("max_results", kind.page, kind.most)
         token = arguments.text("page_token")
+        #: The same for the same page of the same search.
+        self.key = (self._query, self.size, token)
         where = filter_grammar.parse(text, kind.grammar)
         #: The only model whose versions are asked for, if it is one; None for all.
         self.model: str | None = None

@@ -14,7 +14,7 @@ from registry_service.codec import models as codec
 from registry_service.filtering.fields import VERSIONS, VERSIONS_DEFAULT
 from registry_service.listing import Listing
 from registry_service.ports import Transaction
-from registry_service.reading import Answer, CachedReads
+from registry_service.reading import Answer, CachedReads, version_answer
 
 
 class VersionMethods(ModelRegistryServiceServicer):
@@ -44,7 +44,7 @@ class VersionMethods(ModelRegistryServiceServicer):
 
         def read(transaction: Transaction) -> Answer:
             version = versions.get(transaction, ref)
-            return Answer(codec.to_version(version).SerializeToString(), version.model_id)
+            return version_answer(codec.to_version(version).SerializeToString(), version)
 
         return await self._reads.read(("GetVersion", ref), read)
 
