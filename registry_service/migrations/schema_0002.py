@@ -278,6 +278,7 @@ def add_columns(*, sqlite: bool) -> None:
 #: New columns that have an index.
 INDEXED = (
     ("model_version", "copied_from_id"),
+    ("model_version", "external_run"),
     ("training_run", "environment_id"),
     ("training_run", "lease_expire_time"),
     ("training_run", "parent_id"),

@@ -63,7 +63,7 @@ class VersionRow(Base):
     actor: Mapped[str]
     revision: Mapped[int]
     source: Mapped[str]
-    external_run: Mapped[str]
+    external_run: Mapped[str] = mapped_column(index=True)
     run_link: Mapped[str]
     copied_from_id: Mapped[int | None] = mapped_column(ForeignKey("model_version.id"), index=True)
 
