@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from plumbline.registry.errors import AliasNotFound
 from registry_service import states
@@ -52,7 +53,7 @@ def move(
     event = transaction.aliases.move(
         model, ref, version, act=act, reason=reason, restored_revision=restored_revision
     )
-    details = {
+    details: dict[str, Any] = {
         "from": "" if event.from_version is None else str(event.from_version),
         "to": "" if event.to_version is None else str(event.to_version),
         "reason": reason,

@@ -11,6 +11,7 @@ from registry_service import states
 from registry_service.audit import record as record_event
 from registry_service.commands import RecordDataset
 from registry_service.domain import Act, Dataset
+from registry_service.filtering.search import Hit, Search
 from registry_service.ports import Transaction
 
 
@@ -44,9 +45,9 @@ def get(transaction: Transaction, digest: str) -> Dataset:
     return transaction.datasets.get(digest)
 
 
-def list_page(transaction: Transaction, *, before: int | None, limit: int) -> list[Dataset]:
-    """Newest first, those with an id below `before`."""
-    return transaction.datasets.list(before=before, limit=limit)
+def search(transaction: Transaction, asked: Search, limit: int) -> list[Hit[Dataset]]:
+    """A page of datasets."""
+    return transaction.datasets.search(asked, limit)
 
 
 def _recorded(

@@ -11,6 +11,7 @@ from registry_service.audit import record
 from registry_service.checks import check_active, check_etag
 from registry_service.commands import CreateModel, UpdateModel
 from registry_service.domain import Act, Model
+from registry_service.filtering.search import Hit, Search
 from registry_service.ports import Transaction
 
 
@@ -20,14 +21,32 @@ def create(transaction: Transaction, act: Act, command: CreateModel) -> Model:
     return _recorded(transaction, act, "CreateModel", model, {})
 
 
+def take_back(transaction: Transaction, act: Act, command: CreateModel) -> Model:
+    """An archived model as a new one of its name, with other notes and created now; its numbers go on. Raises
+    ModelNotFound, ModelExists for one that is not archived."""
+    model = transaction.models.lock(command.name)
+    if model.archive_time is None:
+        raise ModelExists(f"a model named {command.name!r} exists already", metadata={"model": command.name})
+    restored = transaction.models.update(
+        model,
+        description=command.description,
+        tags=command.tags,
+        archive_time=None,
+        time=act.time,
+        create_time=act.time,
+    )
+    details = {**states.difference(model, restored), "created_anew": True}
+    return _recorded(transaction, act, "RestoreModel", restored, details)
+
+
 def get(transaction: Transaction, name: str) -> Model:
     """Raises ModelNotFound."""
     return transaction.models.get(name)
 
 
-def list_page(transaction: Transaction, *, after: str | None, limit: int, archived: bool) -> list[Model]:
-    """By name, those behind `after`."""
-    return transaction.models.list(after=after, limit=limit, archived=archived)
+def search(transaction: Transaction, asked: Search, *, archived: bool, limit: int) -> list[Hit[Model]]:
+    """A page of models, archived ones only if asked for."""
+    return transaction.models.search(asked, archived=archived, limit=limit)
 
 
 def update(transaction: Transaction, act: Act, command: UpdateModel) -> Model:

@@ -62,6 +62,11 @@ def model(field: str, value: str) -> str:
     return _match(_MODEL_NAME, field, value, f"models/{{model}} with a model of {MODEL_RULE}").group(1)
 
 
+def model_or_all(field: str, value: str) -> str:
+    """models/{model} → its id, models/- → ""."""
+    return "" if value == "models/-" else model(field, value)
+
+
 def version(field: str, value: str) -> VersionRef:
     """models/{model}/versions/{number}."""
     match = _match(

@@ -49,15 +49,25 @@ def decode_token(query: bytes, token: str, types: Sequence[type[KeyPart]]) -> tu
         padded = token + "=" * (-len(token) % 4)
         body = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, RecursionError) as error:
-        raise _invalid(token) from error
+        raise invalid_token(token) from error
     if not isinstance(body, list) or len(body) != len(types) + 1:
-        raise _invalid(token)
+        raise invalid_token(token)
     digest, *key = body
     if digest != _digest(query, key) or any(
         type(part) is not kind for part, kind in zip(key, types, strict=True)
     ):
-        raise _invalid(token)
-    return tuple(key)
+        raise invalid_token(token)
+    try:
+        return tuple(whole(part) if isinstance(part, int) else part for part in key)
+    except ValueError as error:
+        raise invalid_token(token) from error
+
+
+def whole(number: int) -> int:
+    """The number, if databases keep it. Raises ValueError."""
+    if abs(number) >= 2**63:
+        raise ValueError(f"{number} has more than 63 bits")
+    return number
 
 
 def _digest(query: bytes, key: Sequence[KeyPart]) -> str:
@@ -65,7 +75,8 @@ def _digest(query: bytes, key: Sequence[KeyPart]) -> str:
     return hashlib.sha256(body).hexdigest()[:16]
 
 
-def _invalid(token: str) -> InvalidPageToken:
+def invalid_token(token: str) -> InvalidPageToken:
+    """The error for a token that is none of ours."""
     shown = token if len(token) <= 100 else f"{token[:100]}…"
     message = (
         f"page_token {shown!r} is not one this query returned; start again without one, and keep the "

@@ -11,6 +11,7 @@ from registry_service import states
 from registry_service.audit import record
 from registry_service.commands import FinishRun, LogRun, RenewRun, StartRun
 from registry_service.domain import Act, RunState, TrainingRun
+from registry_service.filtering.search import Hit, Search
 from registry_service.ports import Transaction
 from registry_service.validation import MAX_METRICS, MAX_PARAMETERS, MAX_TAGS, Violations
 
@@ -43,9 +44,9 @@ def get(transaction: Transaction, name: str) -> TrainingRun:
     return transaction.runs.get(name)
 
 
-def list_page(transaction: Transaction, *, before: int | None, limit: int) -> list[TrainingRun]:
-    """Newest first, those with an id below `before`."""
-    return transaction.runs.list(before=before, limit=limit)
+def search(transaction: Transaction, asked: Search, limit: int) -> list[Hit[TrainingRun]]:
+    """A page of runs."""
+    return transaction.runs.search(asked, limit)
 
 
 def log(transaction: Transaction, act: Act, command: LogRun) -> TrainingRun:

@@ -11,6 +11,7 @@ import typer
 
 from plumbline.cli.aliases import alias
 from plumbline.cli.approvals import approvals, approve, reject, withdraw
+from plumbline.cli.datasets import datasets
 from plumbline.cli.deployments import deployments
 from plumbline.cli.features import features
 from plumbline.cli.lineage import diff, impact, lineage
@@ -30,9 +31,10 @@ app = typer.Typer(
 )
 app.add_typer(models, name="models")
 app.add_typer(runs, name="runs")
+app.add_typer(datasets, name="datasets")
 app.add_typer(alias, name="alias")
-app.add_typer(features, name="features")
 app.add_typer(registry_app, name="registry")
+app.add_typer(features, name="features")
 app.add_typer(deployments, name="deployments")
 models.command("diff")(diff)
 for say in (approve, reject, withdraw, approvals):

@@ -20,12 +20,20 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
 from plumbline.registry.watching import WatchCalls
+from plumbline.registry.webhooks import WebhookCalls
 
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
 class RegistryClient(
-    AliasCalls, AuditCalls, EvidenceCalls, FileCalls, GovernanceCalls, LineageCalls, WatchCalls
+    AliasCalls,
+    AuditCalls,
+    EvidenceCalls,
+    FileCalls,
+    GovernanceCalls,
+    LineageCalls,
+    WatchCalls,
+    WebhookCalls,
 ):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 

@@ -7,7 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, Integer, Text, any_, bindparam, func, literal, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Text,
+    any_,
+    bindparam,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -28,6 +39,17 @@ def insert_or_ignore(session: Session, table: type[Base], rows: Sequence[Mapping
     # RETURNING, because the drivers disagree on the row count of an insert that was ignored.
     statement = insert(table).on_conflict_do_nothing().returning(literal(1))
     return sum(session.execute(statement.values(**row)).first() is not None for row in rows)
+
+
+def one_of(session: Session, column: Any, ids: Sequence[int]) -> ColumnElement[bool]:
+    """Whether a column holds one of these ids, of which there may be very many: they are one parameter."""
+    found: ColumnElement[bool]
+    if session.get_bind().dialect.name == "sqlite":
+        each = func.json_each(json.dumps(ids)).table_valued("value")
+        found = column.in_(select(each.c.value))
+    else:
+        found = column == func.any(literal(ids, ARRAY(BigInteger)))
+    return found
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:

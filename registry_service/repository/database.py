@@ -28,6 +28,7 @@ from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
 from registry_service.repository.runs import SqlRuns
+from registry_service.repository.summaries import SqlSummaries
 from registry_service.repository.versions import SqlVersions
 from registry_service.repository.webhooks import SqlWebhooks
 
@@ -133,6 +134,7 @@ class SqlTransaction:
     requests: SqlRequests
     models: SqlModels
     versions: SqlVersions
+    summaries: SqlSummaries
     aliases: SqlAliases
     runs: SqlRuns
     datasets: SqlDatasets
@@ -152,6 +154,7 @@ class SqlTransaction:
             requests=SqlRequests(session),
             models=SqlModels(session),
             versions=SqlVersions(session),
+            summaries=SqlSummaries(session),
             aliases=SqlAliases(session),
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,8 +11,11 @@ from sqlalchemy.orm import Session
 
 from plumbline.registry.errors import DatasetNotFound
 from registry_service.domain import Act, Dataset, DefinitionRef, FeatureDefinition
-from registry_service.repository.common import insert_or_ignore
-from registry_service.repository.versions import to_fields
+from registry_service.filtering.search import Hit, Search
+from registry_service.repository.common import insert_or_ignore, one_of
+from registry_service.repository.pages import Finder
+from registry_service.repository.targets import DATASETS
+from registry_service.repository.version_rows import to_fields
 from registry_service.tables import (
     DatasetRow,
     DatasetViewRow,
@@ -69,9 +71,7 @@ class SqlDatasets:
             insert_or_ignore(self._session, FeatureServiceMemberRow, members)
         return self.get(dataset.digest), True
 
-    def unknown_definitions(
-        self, definitions: Sequence[FeatureDefinition]
-    ) -> builtins.list[FeatureDefinition]:
+    def unknown_definitions(self, definitions: Sequence[FeatureDefinition]) -> list[FeatureDefinition]:
         given = {item.ref.digest: item for item in reversed(definitions)}
         known = self._session.scalars(select(FeatureSpecRow.digest).where(FeatureSpecRow.digest.in_(given)))
         for digest in known:
@@ -92,7 +92,7 @@ class SqlDatasets:
         found = tuple(FeatureDefinition(ref, specs[ref.digest]) for ref in refs if ref.digest in specs)
         return replace(dataset, feature_definitions=found)
 
-    def get_all(self, digests: Sequence[str]) -> builtins.list[Dataset]:
+    def get_all(self, digests: Sequence[str]) -> list[Dataset]:
         rows = self._session.scalars(select(DatasetRow).where(DatasetRow.digest.in_(digests))).all()
         found = {dataset.digest: dataset for dataset in self._datasets(rows)}
         for digest in digests:
@@ -102,11 +102,14 @@ class SqlDatasets:
                 )
         return [found[digest] for digest in digests]
 
-    def list(self, *, before: int | None, limit: int) -> builtins.list[Dataset]:
-        statement = select(DatasetRow).order_by(DatasetRow.id.desc()).limit(limit)
-        if before is not None:
-            statement = statement.where(DatasetRow.id < before)
-        return self._datasets(self._session.scalars(statement).all())
+    def search(self, search: Search, limit: int) -> list[Hit[Dataset]]:
+        places = Finder(self._session, DATASETS).places(search, limit)
+        ids = [place.id for place in places]
+        rows = self._session.scalars(
+            select(DatasetRow).where(one_of(self._session, DatasetRow.id, ids))
+        ).all()
+        found = {dataset.id: dataset for dataset in self._datasets(rows)}
+        return [Hit(found[place.id], place) for place in places]
 
     def _definition(self, table: type[FeatureServiceRow | FeatureViewRow], ref: DefinitionRef) -> int:
         insert_or_ignore(self._session, table, [asdict(ref)])
@@ -116,7 +119,7 @@ class SqlDatasets:
             )
         ).one()
 
-    def _datasets(self, rows: Sequence[DatasetRow]) -> builtins.list[Dataset]:
+    def _datasets(self, rows: Sequence[DatasetRow]) -> list[Dataset]:
         views: defaultdict[int, list[DefinitionRef]] = defaultdict(list)
         linked = (
             select(DatasetViewRow.dataset_id, FeatureViewRow)

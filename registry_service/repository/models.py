@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,9 +11,12 @@ from sqlalchemy.orm import Session
 
 from plumbline.registry.errors import ModelExists, ModelNotFound
 from registry_service.domain import Alias, AliasRef, Model, VersionRef
+from registry_service.filtering.search import Hit, Search
 from registry_service.ports import Numbered
-from registry_service.repository.common import insert_or_ignore
+from registry_service.repository.common import insert_or_ignore, one_of
 from registry_service.repository.notes import read_tags, write_tags
+from registry_service.repository.pages import Finder
+from registry_service.repository.targets import MODELS
 from registry_service.tables import AliasRow, Base, ModelRow, ModelTagRow, PolicyRow, VersionRow
 
 _MODELS = Base.metadata.tables["registered_model"]
@@ -61,13 +63,13 @@ class SqlModels:
         statement = select(ModelRow).where(ModelRow.name == name).with_for_update()
         return self._one(self._session.scalars(statement).one_or_none(), name)
 
-    def list(self, *, after: str | None, limit: int, archived: bool) -> builtins.list[Model]:
-        statement = select(ModelRow).order_by(ModelRow.name).limit(limit)
-        if after is not None:
-            statement = statement.where(ModelRow.name > after)
-        if not archived:
-            statement = statement.where(ModelRow.archive_time.is_(None))
-        return self._models(self._session.scalars(statement).all())
+    def search(self, search: Search, *, archived: bool, limit: int) -> list[Hit[Model]]:
+        fixed = [] if archived else [ModelRow.archive_time.is_(None)]
+        places = Finder(self._session, MODELS, fixed).places(search, limit)
+        ids = [place.id for place in places]
+        rows = self._session.scalars(select(ModelRow).where(one_of(self._session, ModelRow.id, ids))).all()
+        found = {model.id: model for model in self._models(rows)}
+        return [Hit(found[place.id], place) for place in places]
 
     def update(
         self,
@@ -77,12 +79,14 @@ class SqlModels:
         tags: Mapping[str, str],
         archive_time: datetime | None,
         time: datetime,
+        create_time: datetime | None = None,
     ) -> Model:
         self._session.execute(
             update(ModelRow)
             .where(ModelRow.id == model.id)
             .values(
                 description=description,
+                create_time=create_time or model.create_time,
                 archive_time=archive_time,
                 update_time=time,
                 revision=ModelRow.revision + 1,
@@ -91,6 +95,14 @@ class SqlModels:
         )
         write_tags(self._session, ModelTagRow, ModelTagRow.model_id, model.id, dict(model.tags), tags)
         return self.get(model.name)
+
+    def touch(self, model: Model, time: datetime) -> None:
+        self._session.execute(
+            update(ModelRow)
+            .where(ModelRow.id == model.id)
+            .values(update_time=time, revision=ModelRow.revision + 1)
+            .execution_options(synchronize_session=False)
+        )
 
     def rename(self, model: Model, name: str, time: datetime) -> Model:
         # Nobody else writes meanwhile: what is free now stays free.
@@ -115,8 +127,8 @@ class SqlModels:
             raise ModelNotFound(f"there is no model {name!r}", metadata={"model": name})
         return self._models([row])[0]
 
-    def _models(self, rows: Sequence[ModelRow]) -> builtins.list[Model]:
-        aliases: dict[int, builtins.list[Alias]] = {row.id: [] for row in rows}
+    def _models(self, rows: Sequence[ModelRow]) -> list[Model]:
+        aliases: dict[int, list[Alias]] = {row.id: [] for row in rows}
         names = {row.id: row.name for row in rows}
         found = self._session.execute(
             select(AliasRow, VersionRow.number, protecting())

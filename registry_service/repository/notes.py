@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from registry_service.repository.common import one_of
 from registry_service.tables import ModelTagRow, VersionMetricRow, VersionTagRow
 
 _Tags = type[ModelTagRow] | type[VersionTagRow]
@@ -18,7 +19,9 @@ def read_tags(
 ) -> defaultdict[int, dict[str, str]]:
     """Tags by owner, in the order of their keys."""
     found: defaultdict[int, dict[str, str]] = defaultdict(dict)
-    statement = select(owner, table.key, table.value).where(owner.in_(ids)).order_by(owner, table.key)
+    statement = (
+        select(owner, table.key, table.value).where(one_of(session, owner, ids)).order_by(owner, table.key)
+    )
     for owner_id, key, value in session.execute(statement):
         found[owner_id][key] = value
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,7 +21,10 @@ from registry_service.domain import (
     TrainingRun,
     VersionRef,
 )
-from registry_service.repository.common import insert_or_ignore
+from registry_service.filtering.search import Hit, Search
+from registry_service.repository.common import insert_or_ignore, one_of
+from registry_service.repository.pages import Finder
+from registry_service.repository.targets import RUNS
 from registry_service.tables import (
     CodeRow,
     DatasetRow,
@@ -101,11 +103,12 @@ class SqlRuns:
         statement = select(RunRow).where(RunRow.name == name).with_for_update()
         return self._one(name, self._session.scalars(statement).one_or_none())
 
-    def list(self, *, before: int | None, limit: int) -> builtins.list[TrainingRun]:
-        statement = select(RunRow).order_by(RunRow.id.desc()).limit(limit)
-        if before is not None:
-            statement = statement.where(RunRow.id < before)
-        return self._runs(self._session.scalars(statement).all())
+    def search(self, search: Search, limit: int) -> list[Hit[TrainingRun]]:
+        places = Finder(self._session, RUNS).places(search, limit)
+        ids = [place.id for place in places]
+        rows = self._session.scalars(select(RunRow).where(one_of(self._session, RunRow.id, ids))).all()
+        found = {run.id: run for run in self._runs(rows)}
+        return [Hit(found[place.id], place) for place in places]
 
     def log(
         self,
@@ -124,14 +127,14 @@ class SqlRuns:
         self._change(run, lease_expire_time=lease_expire_time)
         return self.get(run.name)
 
-    def expired(self, moment: datetime, limit: int) -> builtins.list[str]:
+    def expired(self, moment: datetime, limit: int) -> list[str]:
         statement = (
             select(RunRow.name)
             .where(RunRow.lease_expire_time <= moment, RunRow.state == RunState.RUNNING)
             .order_by(RunRow.lease_expire_time)
             .limit(limit)
         )
-        return builtins.list(self._session.scalars(statement))
+        return list(self._session.scalars(statement))
 
     def finish(self, run: TrainingRun, state: RunState, error: str, time: datetime) -> TrainingRun:
         end = max(time, run.start_time)
@@ -161,10 +164,16 @@ class SqlRuns:
             "digest": digest,
             "python_version": environment.python_version,
             "platform": environment.platform,
-            "packages": builtins.list(environment.packages),
+            "packages": list(environment.packages),
         }
         insert_or_ignore(self._session, EnvironmentRow, [row])
-        return self._session.scalars(select(EnvironmentRow.id).where(EnvironmentRow.digest == digest)).one()
+        return self._session.scalars(
+            select(EnvironmentRow.id).where(
+                EnvironmentRow.digest == digest,
+                EnvironmentRow.python_version == environment.python_version,
+                EnvironmentRow.platform == environment.platform,
+            )
+        ).one()
 
     def _link(self, run_id: int, datasets: Sequence[Dataset]) -> None:
         taken = self._session.scalar(
@@ -181,7 +190,7 @@ class SqlRuns:
             raise RunNotFound(f"there is no run {name!r}", metadata={"run": name})
         return self._runs([row])[0]
 
-    def _runs(self, rows: Sequence[RunRow]) -> builtins.list[TrainingRun]:
+    def _runs(self, rows: Sequence[RunRow]) -> list[TrainingRun]:
         datasets: defaultdict[int, list[str]] = defaultdict(list)
         links = (
             select(RunDatasetRow.run_id, DatasetRow.digest)
@@ -242,7 +251,7 @@ class SqlRuns:
             return {}
         return dict(self._session.execute(select(RunRow.id, RunRow.name).where(RunRow.id.in_(ids))).all())
 
-    def _bases(self, rows: Sequence[RunRow]) -> defaultdict[int, builtins.list[tuple[int, VersionRef]]]:
+    def _bases(self, rows: Sequence[RunRow]) -> defaultdict[int, list[tuple[int, VersionRef]]]:
         found: defaultdict[int, list[tuple[int, VersionRef]]] = defaultdict(list)
         statement = (
             select(RunBaseRow.run_id, VersionRow.id, ModelRow.name, VersionRow.number)

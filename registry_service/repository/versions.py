@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -18,30 +16,27 @@ from registry_service.domain import (
     Act,
     Dataset,
     Evaluation,
-    Field,
-    InputSource,
     Model,
     ModelFile,
-    ModelInput,
     ModelVersion,
     Signature,
     TrainingRun,
     VersionRef,
     VersionState,
 )
+from registry_service.filtering.search import Hit, Search
 from registry_service.repository.common import insert_or_ignore
-from registry_service.repository.notes import read_tags, upsert_metric, write_tags
+from registry_service.repository.notes import upsert_metric, write_tags
+from registry_service.repository.pages import Finder
+from registry_service.repository.targets import VERSIONS
+from registry_service.repository.version_rows import load_versions, to_versions, version_rows
 from registry_service.tables import (
-    AliasRow,
     Base,
     BlobRow,
-    DatasetRow,
     EvaluationRow,
     FileRow,
     ModelRow,
-    RunRow,
     VersionAnnotationRow,
-    VersionDatasetRow,
     VersionRow,
     VersionTagRow,
 )
@@ -74,16 +69,20 @@ class SqlVersions:
         external_run: str = "",
         run_link: str = "",
         copied_from: ModelVersion | None = None,
+        ready: str = "",
     ) -> ModelVersion:
+        state = VersionState.READY if ready else VersionState.DRAFT
+        finalize_time = act.time if ready else None
         execute = self._session.connection().execute
         row = {
             "model_id": model_id,
             "number": ref.number,
-            "state": VersionState.DRAFT.value,
+            "state": state.value,
             "signature": None if signature is None else asdict(signature),
             "run_id": None if run is None else run.id,
-            "manifest_digest": "",
+            "manifest_digest": ready,
             "create_time": act.time,
+            "finalize_time": finalize_time,
             "actor": act.actor,
             "revision": 1,
             "source": source,
@@ -117,18 +116,18 @@ class SqlVersions:
         return ModelVersion(
             id=version_id,
             ref=ref,
-            state=VersionState.DRAFT,
+            state=state,
             description=description,
             tags=dict(sorted(tags.items())),
             signature=signature,
             run="" if run is None else run.name,
             datasets=tuple(dataset.digest for dataset in datasets),
             files=(),
-            manifest_digest="",
+            manifest_digest=ready,
             evaluations=(),
             aliases=(),
             create_time=act.time,
-            finalize_time=None,
+            finalize_time=finalize_time,
             revision=1,
             actor=act.actor,
             model_id=model_id,
@@ -140,14 +139,10 @@ class SqlVersions:
         )
 
     def get(self, ref: VersionRef) -> ModelVersion:
-        row = self._session.execute(
-            select(VersionRow, VersionAnnotationRow)
-            .join(ModelRow, ModelRow.id == VersionRow.model_id)
-            .join(VersionAnnotationRow, VersionAnnotationRow.version_id == VersionRow.id)
-            .where(ModelRow.name == ref.model, VersionRow.number == ref.number)
-        ).one_or_none()
+        statement = version_rows().where(ModelRow.name == ref.model, VersionRow.number == ref.number)
+        row = self._session.execute(statement).one_or_none()
         if row is not None:
-            return self._versions([(row[0], row[1])], ref.model)[0]
+            return to_versions(self._session, [row])[0]
         if self._session.scalar(select(ModelRow.id).where(ModelRow.name == ref.model)) is None:
             raise ModelNotFound(f"there is no model {ref.model!r}", metadata={"model": ref.model})
         raise VersionNotFound(
@@ -155,18 +150,23 @@ class SqlVersions:
             metadata={"model": ref.model, "version": str(ref.number)},
         )
 
-    def list(self, model: Model, *, before: int | None, limit: int) -> builtins.list[ModelVersion]:
+    def search(self, search: Search, *, model: Model | None, limit: int) -> list[Hit[ModelVersion]]:
+        fixed = [] if model is None else [VersionRow.model_id == model.id]
+        places = Finder(self._session, VERSIONS, fixed).places(search, limit)
+        found = load_versions(self._session, [place.id for place in places])
+        return [Hit(version, place) for version, place in zip(found, places, strict=True)]
+
+    def numbers(self, model: Model, *, stage: str | None = None) -> Sequence[int]:
         statement = (
-            select(VersionRow, VersionAnnotationRow)
-            .join(VersionAnnotationRow, VersionAnnotationRow.version_id == VersionRow.id)
-            .where(VersionRow.model_id == model.id)
-            .order_by(VersionRow.number.desc())
-            .limit(limit)
+            select(VersionRow.number)
+            .where(VersionRow.model_id == model.id, VersionRow.state != VersionState.ARCHIVED.value)
+            .order_by(VersionRow.number)
         )
-        if before is not None:
-            statement = statement.where(VersionRow.number < before)
-        found = [(row, notes) for row, notes in self._session.execute(statement)]
-        return self._versions(found, model.name)
+        if stage is not None:
+            statement = statement.join(
+                VersionAnnotationRow, VersionAnnotationRow.version_id == VersionRow.id
+            ).where(VersionAnnotationRow.stage == stage)
+        return self._session.scalars(statement).all()
 
     def add_file(self, version: ModelVersion, file: ModelFile, time: datetime) -> None:
         blob = {"sha256": file.sha256, "size_bytes": file.size_bytes, "create_time": time}
@@ -232,133 +232,3 @@ class SqlVersions:
             .values(revision=VersionRow.revision + 1, **values)
             .execution_options(synchronize_session=False)
         )
-
-    def _versions(
-        self, found: Sequence[tuple[VersionRow, VersionAnnotationRow]], model: str
-    ) -> builtins.list[ModelVersion]:
-        rows = [row for row, _ in found]
-        ids = [row.id for row in rows]
-        tags = read_tags(self._session, VersionTagRow, VersionTagRow.version_id, ids)
-        runs, origins = self._runs(rows), self._origins(rows)
-        datasets, files = self._datasets(ids), self._files(ids)
-        evaluations, aliases = self._evaluations(ids), self._aliases(ids)
-        return [
-            ModelVersion(
-                id=row.id,
-                ref=VersionRef(model, row.number),
-                state=VersionState(row.state),
-                description=notes.description,
-                tags=tags[row.id],
-                signature=None if row.signature is None else to_signature(row.signature),
-                run=runs.get(row.run_id or 0, ""),
-                datasets=tuple(datasets[row.id]),
-                files=tuple(files[row.id]),
-                manifest_digest=row.manifest_digest,
-                evaluations=tuple(evaluations[row.id]),
-                aliases=tuple(aliases[row.id]),
-                create_time=row.create_time,
-                finalize_time=row.finalize_time,
-                revision=row.revision + notes.revision,
-                actor=row.actor,
-                model_id=row.model_id,
-                source=row.source,
-                external_run=row.external_run,
-                run_link=row.run_link,
-                copied_from=origins.get(row.copied_from_id or 0),
-                stage=notes.stage,
-                update_time=notes.update_time,
-                archive_time=row.archive_time,
-                copied_from_id=row.copied_from_id,
-            )
-            for row, notes in found
-        ]
-
-    def _origins(self, rows: Sequence[VersionRow]) -> dict[int, VersionRef]:
-        ids = [row.copied_from_id for row in rows if row.copied_from_id is not None]
-        if not ids:
-            return {}
-        statement = (
-            select(VersionRow.id, ModelRow.name, VersionRow.number)
-            .join(ModelRow, ModelRow.id == VersionRow.model_id)
-            .where(VersionRow.id.in_(ids))
-        )
-        return {row_id: VersionRef(name, number) for row_id, name, number in self._session.execute(statement)}
-
-    def _runs(self, rows: Sequence[VersionRow]) -> dict[int, str]:
-        ids = [row.run_id for row in rows if row.run_id is not None]
-        return dict(self._session.execute(select(RunRow.id, RunRow.name).where(RunRow.id.in_(ids))).all())
-
-    def _datasets(self, ids: Sequence[int]) -> defaultdict[int, builtins.list[str]]:
-        found: defaultdict[int, list[str]] = defaultdict(list)
-        statement = (
-            select(VersionDatasetRow.version_id, DatasetRow.digest)
-            .join(DatasetRow, DatasetRow.id == VersionDatasetRow.dataset_id)
-            .where(VersionDatasetRow.version_id.in_(ids))
-            .order_by(VersionDatasetRow.position)
-        )
-        for version_id, digest in self._session.execute(statement):
-            found[version_id].append(digest)
-        return found
-
-    def _files(self, ids: Sequence[int]) -> defaultdict[int, builtins.list[ModelFile]]:
-        found: defaultdict[int, list[ModelFile]] = defaultdict(list)
-        statement = (
-            select(FileRow, BlobRow.size_bytes)
-            .join(BlobRow, BlobRow.sha256 == FileRow.sha256)
-            .where(FileRow.version_id.in_(ids))
-            .order_by(FileRow.path)
-        )
-        for row, size in self._session.execute(statement):
-            found[row.version_id].append(ModelFile(row.path, row.sha256, size, row.media_type))
-        return found
-
-    def _evaluations(self, ids: Sequence[int]) -> defaultdict[int, builtins.list[Evaluation]]:
-        found: defaultdict[int, list[Evaluation]] = defaultdict(list)
-        statement = (
-            select(EvaluationRow, DatasetRow.digest)
-            .join(DatasetRow, DatasetRow.id == EvaluationRow.dataset_id)
-            .where(EvaluationRow.version_id.in_(ids))
-            .order_by(EvaluationRow.id)
-        )
-        for row, digest in self._session.execute(statement):
-            metrics = {name: float(value) for name, value in row.metrics.items()}
-            found[row.version_id].append(Evaluation(digest, row.split, metrics, row.create_time, row.actor))
-        return found
-
-    def _aliases(self, ids: Sequence[int]) -> defaultdict[int, builtins.list[str]]:
-        found: defaultdict[int, list[str]] = defaultdict(list)
-        statement = (
-            select(AliasRow.version_id, AliasRow.name)
-            .where(AliasRow.version_id.in_(ids))
-            .order_by(AliasRow.name)
-        )
-        for version_id, name in self._session.execute(statement):
-            if version_id is not None:
-                found[version_id].append(name)
-        return found
-
-
-def to_signature(document: Mapping[str, Any]) -> Signature:
-    """The signature behind the document that `asdict` made of it."""
-    return Signature(
-        inputs=tuple(
-            ModelInput(
-                name=item["name"],
-                type=item["type"],
-                source=InputSource(item["source"]),
-                feature_reference=item["feature_reference"],
-                categories=tuple(item["categories"]),
-            )
-            for item in document["inputs"]
-        ),
-        outputs=to_fields(document["outputs"]),
-        feature_service=document["feature_service"],
-        feature_service_digest=document["feature_service_digest"],
-        join_keys=to_fields(document["join_keys"]),
-        request_data=to_fields(document["request_data"]),
-    )
-
-
-def to_fields(documents: Sequence[Mapping[str, Any]]) -> tuple[Field, ...]:
-    """The fields behind documents that `asdict` made of them."""
-    return tuple(Field(**document) for document in documents)

@@ -12,6 +12,8 @@ from registry_service import datasets, lineage, names, runs, versions
 from registry_service.calls import Calls, Page
 from registry_service.codec import evidence as codec
 from registry_service.codec.models import to_evaluation
+from registry_service.filtering.fields import DATASETS, RUNS
+from registry_service.listing import Listing
 
 
 class EvidenceMethods(ModelRegistryServiceServicer):
@@ -46,10 +48,9 @@ class EvidenceMethods(ModelRegistryServiceServicer):
         return codec.to_run(await self._calls.read(lambda tx: runs.get(tx, name)))
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Any) -> pb.ListRunsResponse:
-        page = Page(request, request.page_size, request.page_token, (int,))
-        before = page.after[0] if page.after else None
-        found = await self._calls.read(lambda tx: runs.list_page(tx, before=before, limit=page.limit))
-        items, token = page.cut(found, codec.to_run, lambda run: (run.id,))
+        page = Listing(request, RUNS)
+        found = await self._calls.read(lambda tx: runs.search(tx, page.search, page.limit))
+        items, token = page.cut(found, codec.to_run)
         return pb.ListRunsResponse(runs=items, next_page_token=token)
 
     async def RecordDataset(self, request: pb.RecordDatasetRequest, context: Any) -> res.Dataset:
@@ -63,10 +64,9 @@ class EvidenceMethods(ModelRegistryServiceServicer):
         return codec.to_dataset(await self._calls.read(lambda tx: datasets.get(tx, digest)))
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Any) -> pb.ListDatasetsResponse:
-        page = Page(request, request.page_size, request.page_token, (int,))
-        before = page.after[0] if page.after else None
-        found = await self._calls.read(lambda tx: datasets.list_page(tx, before=before, limit=page.limit))
-        items, token = page.cut(found, codec.to_dataset, lambda dataset: (dataset.id,))
+        page = Listing(request, DATASETS)
+        found = await self._calls.read(lambda tx: datasets.search(tx, page.search, page.limit))
+        items, token = page.cut(found, codec.to_dataset)
         return pb.ListDatasetsResponse(datasets=items, next_page_token=token)
 
     async def RecordEvaluation(self, request: pb.RecordEvaluationRequest, context: Any) -> res.Evaluation:

@@ -13,6 +13,8 @@ from registry_service.calls import Calls, Page
 from registry_service.codec import models as codec
 from registry_service.codec.governance import rollback_alias
 from registry_service.codec.values import from_timestamp
+from registry_service.filtering.fields import MODELS
+from registry_service.listing import Listing
 from registry_service.ports import Transaction
 from registry_service.reading import Answer, CachedReads
 from registry_service.rollback import roll_back
@@ -42,12 +44,11 @@ class ModelMethods(ModelRegistryServiceServicer):
         return await self._reads.read(("GetModel", name), read)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
-        page = Page(request, request.page_size, request.page_token, (str,))
-        after = page.after[0] if page.after else None
+        page = Listing(request, MODELS)
         found = await self._calls.read(
-            lambda tx: models.list_page(tx, after=after, limit=page.limit, archived=request.show_archived)
+            lambda tx: models.search(tx, page.search, archived=request.show_archived, limit=page.limit)
         )
-        items, token = page.cut(found, codec.to_model, lambda model: (model.name,))
+        items, token = page.cut(found, codec.to_model)
         return pb.ListModelsResponse(models=items, next_page_token=token)
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, context: Any) -> res.Model:

@@ -9,8 +9,10 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
 from registry_service import names, versions
-from registry_service.calls import Calls, Page
+from registry_service.calls import Calls
 from registry_service.codec import models as codec
+from registry_service.filtering.fields import VERSIONS, VERSIONS_DEFAULT
+from registry_service.listing import Listing
 from registry_service.ports import Transaction
 from registry_service.reading import Answer, CachedReads
 
@@ -47,13 +49,12 @@ class VersionMethods(ModelRegistryServiceServicer):
         return await self._reads.read(("GetVersion", ref), read)
 
     async def ListVersions(self, request: pb.ListVersionsRequest, context: Any) -> pb.ListVersionsResponse:
-        model = names.model("parent", request.parent)
-        page = Page(request, request.page_size, request.page_token, (int,))
-        before = page.after[0] if page.after else None
+        model = names.model_or_all("parent", request.parent)
+        page = Listing(request, VERSIONS, VERSIONS_DEFAULT if model else None)
         found = await self._calls.read(
-            lambda tx: versions.list_page(tx, model, before=before, limit=page.limit)
+            lambda tx: versions.search(tx, page.search, model=model, limit=page.limit)
         )
-        items, token = page.cut(found, codec.to_version, lambda version: (version.ref.number,))
+        items, token = page.cut(found, codec.to_version)
         return pb.ListVersionsResponse(versions=items, next_page_token=token)
 
     async def UpdateVersion(self, request: pb.UpdateVersionRequest, context: Any) -> res.ModelVersion:

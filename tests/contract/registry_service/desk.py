@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from registry_service import aliases, datasets, models, runs, versions
 from registry_service.changes import Changes
@@ -33,6 +33,8 @@ from registry_service.domain import (
     TrainingRun,
     VersionRef,
 )
+from registry_service.filtering.ast import Order
+from registry_service.filtering.search import Hit, Place, Search
 from registry_service.ports import Database, Transaction
 
 T = TypeVar("T")
@@ -67,6 +69,15 @@ def snapshot(name: str, **facts: Any) -> Dataset:
 
 def model_file(path: str = "model.txt", content: str = "tree") -> ModelFile:
     return ModelFile(path, sha(content), len(content), "text/plain")
+
+
+class Hits(Generic[T]):
+    """A page of a list."""
+
+    def __init__(self, hits: Sequence[Hit[T]]) -> None:
+        self.items = [hit.item for hit in hits]
+        #: To go on from.
+        self.end = hits[-1].place if hits else None
 
 
 class Desk:
@@ -143,6 +154,24 @@ class Desk:
             base_versions=facts.get("base_versions", ()),
         )
         return self.do(runs.start, command)
+
+    def models(self, *, archived: bool = False, after: Place | None = None, limit: int = 99) -> Hits[Model]:
+        """A page by name."""
+        search = Search(orders=(Order("name"),), after=after)
+        return Hits(self.ask(models.search, search, archived=archived, limit=limit))
+
+    def versions(self, model: str, *, after: Place | None = None, limit: int = 99) -> Hits[ModelVersion]:
+        """A page, newest first."""
+        search = Search(orders=(Order("version", descending=True),), after=after)
+        return Hits(self.ask(versions.search, search, model=model, limit=limit))
+
+    def runs(self, *, after: Place | None = None, limit: int = 99) -> Hits[TrainingRun]:
+        """A page, newest first."""
+        return Hits(self.ask(runs.search, Search(after=after), limit))
+
+    def datasets(self, *, after: Place | None = None, limit: int = 99) -> Hits[Dataset]:
+        """A page, newest first."""
+        return Hits(self.ask(datasets.search, Search(after=after), limit))
 
     def dataset(self, dataset: Dataset) -> Dataset:
         return self.do(datasets.record, RecordDataset(dataset))

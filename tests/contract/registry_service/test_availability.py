@@ -70,7 +70,7 @@ def test_an_error_in_the_middle_undoes_everything(desk: Desk) -> None:
 
     with pytest.raises(RuntimeError, match="on purpose"):
         fail()
-    assert desk.ask(models.list_page, after=None, limit=9, archived=True) == []
+    assert desk.models(archived=True).items == []
 
 
 @pytest.mark.parametrize("url", ["mysql://host/db", "sqlite://", "sqlite:///:memory:"])

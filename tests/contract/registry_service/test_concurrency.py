@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from plumbline.registry.errors import EtagMismatch
-from registry_service import aliases, datasets, lineage, models, names, versions
+from registry_service import aliases, lineage, models, names, versions
 from registry_service.domain import AliasRef, Direction, etag
 from registry_service.repository.database import SqlDatabase, open_engine
 from tests.contract.registry_service.desk import Desk, definition, model_file, snapshot
@@ -122,7 +122,7 @@ def test_one_snapshot_recorded_by_many_is_one(desk: Desk) -> None:
         return desk.dataset(snapshot("shared", feature_service=definition("s"), feature_views=views)).id
 
     assert len(set(at_once(8, record))) == 1
-    assert len(desk.ask(datasets.list_page, before=None, limit=99)) == 9
+    assert len(desk.datasets().items) == 9
 
 
 def test_pages_under_inserts_miss_and_repeat_nothing_that_was_there(desk: Desk) -> None:
@@ -143,15 +143,15 @@ def test_pages_under_inserts_miss_and_repeat_nothing_that_was_there(desk: Desk) 
         inserting = pool.submit(insert)
         try:
             numbers: list[int] = []
-            while page := desk.ask(
-                versions.list_page, "flights", before=numbers[-1] if numbers else None, limit=4
-            ):
-                numbers += [version.ref.number for version in page]
+            page = desk.versions("flights", limit=4)
+            while page.items:
+                numbers += [version.ref.number for version in page.items]
+                page = desk.versions("flights", after=page.end, limit=4)
             listed: list[str] = []
-            while found := desk.ask(
-                models.list_page, after=listed[-1] if listed else None, limit=4, archived=False
-            ):
-                listed += [model.name for model in found]
+            found = desk.models(limit=4)
+            while found.items:
+                listed += [model.name for model in found.items]
+                found = desk.models(after=found.end, limit=4)
         finally:
             stop.set()
         inserting.result(30)

@@ -107,18 +107,18 @@ def test_unknown_runs_and_datasets(desk: Desk) -> None:
         desk.run(datasets=[sha("?")])
     with pytest.raises(DatasetNotFound):
         desk.ask(datasets.get, sha("?"))
-    assert desk.ask(runs.list_page, before=None, limit=9) == [run]
+    assert desk.runs().items == [run]
 
 
 def test_lists_are_newest_first_and_go_on_behind_a_row(desk: Desk) -> None:
     started = [desk.run() for _ in range(4)]
     recorded = [desk.dataset(snapshot(name)) for name in "abcd"]
-    first_runs = desk.ask(runs.list_page, before=None, limit=2)
-    first_data = desk.ask(datasets.list_page, before=None, limit=2)
+    first_runs = desk.runs(limit=2)
+    first_data = desk.datasets(limit=2)
     desk.run()
     desk.dataset(snapshot("later"))
-    assert first_runs + desk.ask(runs.list_page, before=first_runs[-1].id, limit=9) == started[::-1]
-    assert first_data + desk.ask(datasets.list_page, before=first_data[-1].id, limit=9) == recorded[::-1]
+    assert first_runs.items + desk.runs(after=first_runs.end).items == started[::-1]
+    assert first_data.items + desk.datasets(after=first_data.end).items == recorded[::-1]
 
 
 FULL = snapshot(
@@ -155,7 +155,7 @@ def test_the_same_snapshot_again_is_the_first_record(desk: Desk) -> None:
         schema=tuple(replace(field, description="?") for field in FULL.schema),
     )
     assert desk.dataset(other_words) == first
-    assert desk.ask(datasets.list_page, before=None, limit=9) == [first]
+    assert desk.datasets().items == [first]
 
 
 def test_one_digest_with_other_facts_is_refused(desk: Desk) -> None:

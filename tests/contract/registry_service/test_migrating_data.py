@@ -30,7 +30,7 @@ from registry_service.domain import (
 )
 from registry_service.repository.database import SqlDatabase, open_engine
 from registry_service.repository.migration import migrate
-from registry_service.repository.versions import to_fields, to_signature
+from registry_service.repository.version_rows import to_fields, to_signature
 from tests.contract.registry_service.desk import Desk
 from tests.contract.registry_service.first_schema import (
     ROWS,
@@ -68,8 +68,8 @@ def desk_on(engine: Engine, clock: Callable[[], datetime]) -> Desk:
 def readable(desk: Desk) -> dict[str, Any]:
     """What the service tells of such a database."""
     return {
-        "models": desk.ask(models.list_page, after=None, limit=9, archived=True),
-        "versions": desk.ask(versions.list_page, "flights", before=None, limit=9),
+        "models": desk.models(archived=True).items,
+        "versions": desk.versions("flights").items,
         "champion": desk.ask(aliases.resolve, CHAMPION, None)[0],
         "canary before": desk.ask(aliases.resolve, CANARY, moment(35.5))[0].version,
         "history": desk.ask(aliases.history_page, "flights", before=None, limit=9),

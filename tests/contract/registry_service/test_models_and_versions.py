@@ -32,6 +32,7 @@ from registry_service.domain import (
     etag,
     manifest_digest,
 )
+from registry_service.filtering.search import Search
 from tests.contract.registry_service.conftest import TickingClock
 from tests.contract.registry_service.desk import Desk, model_file, sha, snapshot
 
@@ -72,7 +73,7 @@ def test_a_name_is_given_once_also_when_archived(desk: Desk) -> None:
 
 
 def test_an_unknown_model_is_told_by_name(desk: Desk) -> None:
-    for question in (models.get, lambda tx, name: versions.list_page(tx, name, before=None, limit=5)):
+    for question in (models.get, lambda tx, name: versions.search(tx, Search(), model=name, limit=5)):
         with pytest.raises(ModelNotFound) as caught:
             desk.ask(question, "nope")
         assert caught.value.metadata == {"model": "nope"}
@@ -100,8 +101,8 @@ def test_an_archived_model_leaves_the_list_and_takes_no_changes(desk: Desk) -> N
     archived = desk.do(models.archive, "gone", "")
     assert archived.archive_time is not None
     assert desk.do(models.archive, "gone", "") == archived
-    listed = desk.ask(models.list_page, after=None, limit=10, archived=False)
-    everything = desk.ask(models.list_page, after=None, limit=10, archived=True)
+    listed = desk.models().items
+    everything = desk.models(archived=True).items
     assert [model.name for model in listed] == ["kept"]
     assert [model.name for model in everything] == ["gone", "kept"]
     for change in (
@@ -116,10 +117,10 @@ def test_an_archived_model_leaves_the_list_and_takes_no_changes(desk: Desk) -> N
 def test_models_sort_by_code_point_on_every_database(desk: Desk) -> None:
     for name in ("b", "B", "a-1", "a.1", "a_1", "a1", "A"):
         desk.model(name)
-    names = [model.name for model in desk.ask(models.list_page, after=None, limit=10, archived=False)]
+    names = [model.name for model in desk.models().items]
     assert names == sorted(names)
-    behind = desk.ask(models.list_page, after="a.1", limit=2, archived=False)
-    assert [model.name for model in behind] == ["a1", "a_1"]
+    behind = desk.models(after=desk.models(limit=4).end, limit=2).items
+    assert [model.name for model in behind] == names[4:6]
 
 
 def test_a_version_goes_from_draft_to_ready_with_all_its_links(desk: Desk) -> None:
@@ -146,7 +147,7 @@ def test_numbers_count_up_within_a_model(desk: Desk) -> None:
     desk.model("a")
     desk.model("b")
     assert [desk.draft(name).ref.number for name in "aaba"] == [1, 2, 1, 3]
-    page = desk.ask(versions.list_page, "a", before=3, limit=1)
+    page = desk.versions("a", after=desk.versions("a", limit=1).end, limit=1).items
     assert [version.ref for version in page] == [VersionRef("a", 2)]
 
 
