@@ -106,7 +106,7 @@ def test_a_version_that_does_not_meet_the_policy_is_registered_but_not_promoted(
     assert code == 0, errors
     result = json.loads(output)
     assert result["promotion"]["promoted"] is False
-    assert "[approvals] expected approved by 1; found approved by 0" in result["promotion"]["reason"]
+    assert "approvals: expected approved by 1; found approved by 0" in result["promotion"]["reason"]
     run = stack.client.get_run(result["run"])
     assert (run.tags["promotion.outcome"], run.state) == ("kept", res.RUN_STATE_FINISHED)
     assert run.tags["promotion.reason"] == result["promotion"]["reason"]
