@@ -43,7 +43,7 @@ def looked(answers: list[int | Exception], grace: float = 0.0) -> FakeCalls:
 
     async def run() -> FakeCalls:
         calls = FakeCalls(answers)
-        task = asyncio.create_task(expire_leases(cast(Calls, calls), 0.001, grace_seconds=grace))
+        task = asyncio.create_task(expire_leases(cast("Calls", calls), 0.001, grace_seconds=grace))
         await asyncio.wait_for(calls.done.wait(), 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -66,7 +66,7 @@ def test_a_database_that_is_away_is_asked_again() -> None:
 def test_it_waits_before_it_looks_for_the_first_time() -> None:
     async def run() -> FakeCalls:
         calls = FakeCalls([5])
-        task = asyncio.create_task(expire_leases(cast(Calls, calls), 0.001, grace_seconds=60.0))
+        task = asyncio.create_task(expire_leases(cast("Calls", calls), 0.001, grace_seconds=60.0))
         # Long enough for a task that does not wait.
         for _ in range(20):
             await asyncio.sleep(0)
