@@ -319,6 +319,9 @@ class AuditStore(Protocol):
     ) -> Sequence[AuditEvent]:
         """In order, those with a sequence above `after`; of some kinds, of one model, where given."""
 
+    def search(self, search: Search, limit: int) -> Sequence[Hit[AuditEvent]]:
+        """Those that match, newest first; places hold sequences."""
+
     def hash_at(self, sequence: int) -> str | None:
         """The hash of an event; None when there is none of that sequence."""
 

@@ -71,9 +71,7 @@ class SqlDatasets:
             insert_or_ignore(self._session, FeatureServiceMemberRow, members)
         return self.get(dataset.digest), True
 
-    def unknown_definitions(
-        self, definitions: Sequence[FeatureDefinition]
-    ) -> builtins.list[FeatureDefinition]:
+    def unknown_definitions(self, definitions: Sequence[FeatureDefinition]) -> list[FeatureDefinition]:
         given = {item.ref.digest: item for item in reversed(definitions)}
         known = self._session.scalars(select(FeatureSpecRow.digest).where(FeatureSpecRow.digest.in_(given)))
         for digest in known:

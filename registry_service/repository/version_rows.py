@@ -96,7 +96,7 @@ def to_versions(session: Session, rows: Sequence[Row[Any]]) -> list[ModelVersion
     tags = read_tags(session, VersionTagRow, VersionTagRow.version_id, ids)
     datasets, files = _datasets(session, ids), _files(session, ids)
     evaluations, aliases = _evaluations(session, ids), _aliases(session, ids)
-    signatures: dict[str, Signature] = {}
+    signatures: dict[str, Signature | None] = {}
     return [
         ModelVersion(
             id=row.id,
@@ -104,7 +104,7 @@ def to_versions(session: Session, rows: Sequence[Row[Any]]) -> list[ModelVersion
             state=VersionState(row.state),
             description=row.description,
             tags=tags[row.id],
-            signature=None if row.signature is None else _signature(signatures, row.signature),
+            signature=_signature(signatures, row.signature),
             run=row.run or "",
             datasets=tuple(datasets[row.id]),
             files=tuple(files[row.id]),
@@ -191,11 +191,14 @@ def _aliases(session: Session, ids: Sequence[int]) -> defaultdict[int, list[str]
     return found
 
 
-def _signature(known: dict[str, Signature], text: str) -> Signature:
-    found = known.get(text)
-    if found is None:
-        found = known[text] = to_signature(json.loads(text))
-    return found
+def _signature(known: dict[str, Signature | None], text: str | None) -> Signature | None:
+    if text is None:
+        return None
+    if text not in known:
+        # JSON's own null, as earlier versions wrote it.
+        document = json.loads(text)
+        known[text] = None if document is None else to_signature(document)
+    return known[text]
 
 
 def to_signature(document: Mapping[str, Any]) -> Signature:

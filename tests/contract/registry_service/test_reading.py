@@ -151,15 +151,11 @@ async def test_random_changes_and_reads_agree_with_the_database(desk: Desk, read
         if dice.random() < 0.3:
             number = dice.randint(1, 3)
             ref = desk.ask(models.get, name).name
-            version = next(v.ref for v in desk.ask(_versions, ref) if v.ref.number == number)
+            version = next(v.ref for v in desk.versions(ref).items if v.ref.number == number)
             desk.set_alias("champion", version)
             holders[name] = number
         elif name in holders:
             assert await reader.champion(name) == holders[name]
-
-
-def _versions(transaction: Transaction, name: str) -> list[object]:
-    return transaction.versions.list(transaction.models.get(name), before=None, limit=10)  # type: ignore[return-value]
 
 
 async def test_answers_are_dropped_when_there_are_too_many(desk: Desk, reader: Reader) -> None:
