@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, literal, not_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, literal, not_, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from registry_service.filtering.ast import And, Comparison, Expression, Not, Order, comparisons
+from registry_service.filtering.ast import And, Comparison, Expression, Not, Operator, Order, comparisons
 from registry_service.filtering.search import Place, Search
 from registry_service.repository.conditions import Comparer, Condition
 from registry_service.repository.sources import Attribute, Column, Rows, Source
@@ -63,10 +63,30 @@ class Finder:
         return found
 
     def _with_value(self, search: Search, limit: int) -> list[Place]:
+        statement, keys = self._ordered(self._statement(search), search.orders)
+        keys.append(_Key(self._target.id, keys[0].descending if keys else True))
+        if search.after is not None:
+            statement = statement.where(_beyond(keys, [*search.after.values, search.after.id]))
+        return self._read(statement, keys, limit)
+
+    def _without_value(self, search: Search, source: Source, first: Order, limit: int) -> list[Place]:
         statement = self._statement(search)
+        if isinstance(source, Rows):
+            present = Comparison(first.field, Operator.PRESENT, None, first.key)
+            statement = statement.where(not_(source.condition(present, self._compare)))
+        elif isinstance(source, Column):
+            statement = statement.where(source.value.is_(None))
+        statement, keys = self._ordered(statement, search.orders[1:])
+        keys.append(_Key(self._target.id, first.descending))
+        after = search.after
+        if after is not None and after.values[0] is None:
+            statement = statement.where(_beyond(keys, [*after.values[1:], after.id]))
+        return [Place((None, *place.values), place.id) for place in self._read(statement, keys, limit)]
+
+    def _ordered(self, statement: Select[Any], orders: Sequence[Order]) -> tuple[Select[Any], list[_Key]]:
+        """Those that have values of the orders, and what they are."""
         keys: list[_Key] = []
-        row_id: ColumnElement[int] = self._target.id
-        for order in search.orders:
+        for order in orders:
             source = self._target.fields[order.field]
             if isinstance(source, Rows):
                 # The rows of this order, beside those the filter may look at.
@@ -81,25 +101,7 @@ class Finder:
                 keys.append(_Key(source.value, order.descending))
             else:
                 raise ValueError(f"{order.field} orders nothing")
-        keys.append(_Key(row_id, keys[0].descending if keys else True))
-        if search.after is not None:
-            statement = statement.where(_beyond(keys, [*search.after.values, search.after.id]))
-        return self._read(statement, keys, limit)
-
-    def _without_value(self, search: Search, source: Source, order: Order, limit: int) -> list[Place]:
-        statement = self._statement(search)
-        if isinstance(source, Rows):
-            has = exists().where(
-                source.link == source.owner, source.value.class_.__table__.c[_key_of(source)] == order.key
-            )
-            statement = statement.where(not_(has))
-        elif isinstance(source, Column):
-            statement = statement.where(source.value.is_(None))
-        keys = [_Key(self._target.id, order.descending)]
-        after = search.after
-        if after is not None and after.values[0] is None:
-            statement = statement.where(_beyond(keys, [after.id]))
-        return [Place((None,), place.id) for place in self._read(statement, keys, limit)]
+        return statement, keys
 
     def _statement(self, search: Search) -> Select[Any]:
         statement: Select[Any] = select().select_from(self._target.table)

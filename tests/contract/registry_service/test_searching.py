@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, insert, update
 
 from registry_service import versions
-from registry_service.domain import STAGES, Model, ModelVersion, VersionRef
+from registry_service.domain import STAGES, Model, ModelVersion, Signature, VersionRef
 from registry_service.filtering import fields
 from registry_service.filtering.ast import Expression, Order
 from registry_service.filtering.search import Hit, Place, Search
@@ -23,7 +24,7 @@ from tests.contract.registry_service.desk import Desk, sha
 from tests.unit.registry_service.filters import KEYS, LAST, NUMBERS, START, WORDS, Facts, holds, trees
 
 T = TypeVar("T")
-SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 TEXTS = (*WORDS, LAST, f"a{LAST}", "Ab", "x" * 200 + "a", "x" * 200 + "b", "x" * 200)
 
 
@@ -133,7 +134,7 @@ class World:
             run_id=run_id,
             run_link="",
             revision=1,
-            signature=None if service is None else {"feature_service": service},
+            signature=None if service is None else asdict(Signature(feature_service=service)),
         )
         notes = {
             "description": self.dice.choice(WORDS),
