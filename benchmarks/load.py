@@ -1,8 +1,9 @@
-"""A closed-loop gRPC load generator, in a process of its own: python -m benchmarks.load
+"""A closed-loop load generator for gRPC and HTTP, in a process of its own: python -m benchmarks.load
 
 Jobs come as JSON lines on stdin, results go out as JSON lines on stdout. Each of `clients` has a connection
 of its own and sends its next request when the answer to the last has arrived; requests are bytes made before,
-and replies are not parsed, so that the client costs the same whoever answers.
+and replies are not parsed, so that the client costs the same whoever answers. Requests are sent in the order
+of their file, each once before any is sent again.
 """
 
 from __future__ import annotations
@@ -16,16 +17,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import grpc
 import uvloop
 
+from benchmarks.http_client import HttpConnection, HttpFailed
+
 
 @dataclass(frozen=True)
 class Job:
-    """What to send, to whom, for how long. requests: a file of frames, see `write_requests`."""
+    """What to send, to whom, for how long.
+
+    requests: a file of frames, see `write_requests`; for HTTP each is a whole request, head and body, and
+    method is not used. The first request is sent once before the warm-up: its reply is the one shown.
+    """
 
     address: str
     method: str
@@ -33,6 +41,7 @@ class Job:
     clients: int
     seconds: float
     warm_up: float
+    protocol: Literal["grpc", "http"] = "grpc"
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ def load_generator() -> Iterator[LoadGenerator]:
         found.close()
 
 
-class _Clients:
+class _GrpcClients:
     """Channels to one server. Options keep each client on a connection of its own."""
 
     def __init__(self, job: Job) -> None:
@@ -120,6 +129,9 @@ class _Clients:
         self.calls: list[Any] = [channel.unary_unary(job.method) for channel in self._channels]
 
     async def __aenter__(self) -> Self:
+        for channel in self._channels:
+            async with asyncio.timeout(60):
+                await channel.channel_ready()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -127,16 +139,34 @@ class _Clients:
             await channel.close()
 
 
+class _HttpClients:
+    """Connections to one server, kept alive."""
+
+    def __init__(self, job: Job) -> None:
+        self._host, _, port = job.address.partition(":")
+        self._port, self._count = int(port), job.clients
+        self.calls: list[Any] = []
+
+    async def __aenter__(self) -> Self:
+        self.calls = [await HttpConnection.open(self._host, self._port) for _ in range(self._count)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for connection in self.calls:
+            connection.close()
+
+
 async def measure(job: Job) -> Result:
     """Runs a job in this process."""
     requests = list(read_requests(Path(job.requests)))
-    async with _Clients(job) as clients:
-        reply: bytes = await clients.calls[0](requests[0], timeout=60, wait_for_ready=True)
+    order = cycle([*requests[1:], requests[0]])
+    async with _HttpClients(job) if job.protocol == "http" else _GrpcClients(job) as clients:
+        reply: bytes = await clients.calls[0](requests[0], timeout=60)
         _reply_file(job).write_bytes(reply)
-        await _drive(job, clients, requests, job.warm_up)
+        await _drive(clients.calls, order, job.warm_up)
         gc.collect()
         start, cpu = time.perf_counter(), time.process_time()
-        found = await _drive(job, clients, requests, job.seconds)
+        found = await _drive(clients.calls, order, job.seconds)
         elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
     found.sort()
     count = len(found)
@@ -151,21 +181,20 @@ async def measure(job: Job) -> Result:
     )
 
 
-async def _drive(job: Job, clients: _Clients, requests: list[bytes], seconds: float) -> list[float]:
+async def _drive(calls: list[Any], order: Iterator[bytes], seconds: float) -> list[float]:
     taken: list[float] = []
     clock = time.perf_counter
     end = clock() + seconds
 
-    async def client(index: int) -> None:
-        call, at = clients.calls[index], index * 37
+    async def client(call: Any) -> None:
         now = clock()
         while now < end:
-            await call(requests[at % len(requests)], timeout=60)
+            await call(next(order), timeout=60)
             done = clock()
             taken.append(done - now)
-            now, at = done, at + 1
+            now = done
 
-    await asyncio.gather(*(client(i) for i in range(job.clients)))
+    await asyncio.gather(*map(client, calls))
     return taken
 
 
@@ -177,6 +206,8 @@ def main() -> None:
             answer: dict[str, Any] = asdict(uvloop.run(measure(job)))
         except grpc.aio.AioRpcError as error:
             answer = {"error": f"{job.address}{job.method}: {error.code().name}: {error.details()}"}
+        except (OSError, TimeoutError, HttpFailed) as error:
+            answer = {"error": f"{job.address} ({job.protocol}): {type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 
 

@@ -22,9 +22,8 @@ import pyarrow.parquet as pq
 from benchmarks.feast_config import ASOF, DUCKDB, LOCAL_ENGINE, PACKED_ENGINE, Options, write_config
 from benchmarks.load import write_requests
 from benchmarks.materialize_run import FEATURES, STRIDE
-from benchmarks.online_world import Server
 from benchmarks.peers import python_of
-from benchmarks.processes import free_port, process, wait_for_port
+from benchmarks.processes import Server, free_port, process, wait_for_port
 from plumbline import columns
 from plumbline.features.client import FeatureClient
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb

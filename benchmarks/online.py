@@ -24,10 +24,10 @@ import grpc
 from benchmarks.feast_config import LMDB, packed_redis
 from benchmarks.harness import QUICK, Row, Samples, in_turn, report, say
 from benchmarks.load import load_generator
-from benchmarks.online_cases import CASES, ROUNDS, SECONDS, Bench, Case, run
+from benchmarks.measuring import Bench, run
+from benchmarks.online_cases import CASES, ROUNDS, SECONDS, WARM_UP, Case
 from benchmarks.online_growth import growth, row_cache, workers
 from benchmarks.online_world import (
-    Server,
     cached_server,
     check,
     feast_server,
@@ -35,13 +35,14 @@ from benchmarks.online_world import (
     our_server,
     redis_server,
 )
+from benchmarks.processes import Server
 
 
 def main() -> None:
     """The table."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plumbline-bench-")))
-        bench = Bench(stack.enter_context(load_generator()))
+        bench = Bench(stack.enter_context(load_generator()), ROUNDS, SECONDS, WARM_UP)
         rows = _against_peers(bench, folder / "peers")
         if not QUICK:
             rows += growth(bench, folder / "growth")

@@ -14,7 +14,8 @@ from typing import Any
 from benchmarks.beside import beside
 from benchmarks.feast_config import LMDB
 from benchmarks.harness import Row, in_turn
-from benchmarks.online_cases import Bench, Case, run
+from benchmarks.measuring import Bench, run
+from benchmarks.online_cases import Case
 from benchmarks.online_world import ENTITIES, FEATURES, check, our_requests, our_server
 from plumbline.features.client import FeatureClient
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from benchmarks.feast_config import ASOF, FILE, Options, feast_redis, write_conf
 from benchmarks.harness import say
 from benchmarks.load import write_requests
 from benchmarks.peers import python_of
-from benchmarks.processes import children, free_port, process, wait_for_port
+from benchmarks.processes import Server, children, free_port, process, wait_for_port
 from plumbline import columns
 from plumbline.features.client import FeatureClient
 from plumbline.features.v1 import feature_retrieval_service_pb2 as pb
@@ -120,29 +119,6 @@ def check(reply: str, service: str = "narrow") -> None:
         for feature in range(features):
             wanted = struct.pack("<d", value(7, view, feature))
             assert wanted in data, f"the reply lacks the value of view {view}, feature {feature}"
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server that runs: where, its method, and the processes that do its work."""
-
-    address: str
-    method: str
-    pids: Sequence[int]
-
-    def cpu(self) -> float:
-        """CPU seconds of its processes so far."""
-        ticks = os.sysconf("SC_CLK_TCK")
-        total = 0
-        for pid in self.pids:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total / ticks
-
-    def rss_mib(self) -> float:
-        """Resident memory of its processes."""
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pids)
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
 
 
 @contextmanager

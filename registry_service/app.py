@@ -16,12 +16,16 @@ from sqlalchemy import Engine
 from plumbline.registry.errors import DatabaseUnavailable
 from plumbline.registry.v1.model_registry_service_pb2 import DESCRIPTOR
 from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
+from registry_service.access import needed
 from registry_service.calls import Calls
 from registry_service.changes import Changes
 from registry_service.collecting import Collector
 from registry_service.expiry import expire_leases
+from registry_service.integrity.verification import Verifications
+from registry_service.mlflow_api.serving import serving_mlflow
 from registry_service.news import News
 from registry_service.ports import BlobStore
+from registry_service.ports_blobs import Staging
 from registry_service.reading import CachedReads
 from registry_service.repository.database import SqlDatabase, open_engine, patience
 from registry_service.repository.freshness import open_freshness
@@ -29,7 +33,6 @@ from registry_service.repository.migration import MigrationError, migrate
 from registry_service.servicers.files import upload_handler
 from registry_service.servicers.registry import Registry, Tools
 from registry_service.settings import RegistrySettings
-from registry_service.staging import Staging
 from registry_service.stores.opening import open_blobs
 from registry_service.stores.staging import LocalStaging
 from registry_service.threads import Threads
@@ -38,6 +41,7 @@ from registry_service.webhooks.dispatcher import Dispatcher, forget_old_deliveri
 from registry_service.webhooks.receivers import ReceiverRules
 from registry_service.webhooks.sender import Sender, system_resolver
 from registry_service.writer import Writer
+from servicekit.access import Gate
 from servicekit.server import Service, StartupError
 from servicekit.telemetry import Telemetry
 
@@ -62,8 +66,9 @@ def utc_now() -> datetime:
 
 
 @asynccontextmanager
-async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncIterator[Sequence[Service]]:
+async def build(settings: RegistrySettings, telemetry: Telemetry) -> AsyncIterator[Sequence[Service]]:
     """The service on a migrated database and a clean artifact folder. Raises StartupError."""
+    gate = _gate(settings)
     blobs = open_blobs(settings)
     staging = LocalStaging(settings.artifacts_dir / "incoming")
     engine = await asyncio.to_thread(_open, settings, blobs, staging)
@@ -85,14 +90,17 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
         ReceiverRules(settings.webhook_allow_http, settings.webhook_allowed_networks),
         timeout=settings.webhook_timeout_seconds,
     )
+    verifying = Threads("integrity", 1)
+    reads, transfers = CachedReads(calls, news), Transfers(blobs, staging, files, settings.max_file_bytes)
     servicer = Registry(
         Tools(
             calls=calls,
-            reads=CachedReads(calls, news),
+            reads=reads,
             news=news,
-            transfers=Transfers(blobs, staging, files, settings.max_file_bytes),
+            transfers=transfers,
             collector=Collector(calls, blobs, staging, files, utc_now),
             sender=sender,
+            verifications=Verifications(database, blobs, verifying),
         )
     )
     dispatcher = Dispatcher(calls, news, sender, utc_now)
@@ -104,15 +112,17 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
         ),
     ]
     try:
-        yield [
-            Service(
-                _SERVICE,
-                partial(_add_to, servicer),
-                polled=frozenset({"ResolveAlias"}),
-                hot=frozenset({"GetModel", "GetVersion", "ResolveAlias"}),
-                drain=news.end,
-            )
-        ]
+        async with serving_mlflow(settings, calls, reads, transfers, telemetry, gate):
+            yield [
+                Service(
+                    _SERVICE,
+                    partial(_add_to, servicer),
+                    polled=frozenset({"ResolveAlias"}),
+                    hot=frozenset({"GetModel", "GetVersion", "ResolveAlias"}),
+                    drain=news.end,
+                    gate=gate,
+                )
+            ]
     finally:
         await dispatcher.stop()
         for task in tasks:
@@ -125,6 +135,7 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
             ("news", looking),
             ("files", files),
             ("lookup", lookups),
+            ("verification", verifying),
         ]
         for what, threads in workers:
             hanging = await asyncio.to_thread(threads.close, _CLOSE_SECONDS)
@@ -133,6 +144,18 @@ async def build(settings: RegistrySettings, _telemetry: Telemetry) -> AsyncItera
                 _log.warning("%d calls still wait for the %s; stopping without them", hanging, what)
         freshness.close()
         engine.dispose()
+
+
+def _gate(settings: RegistrySettings) -> Gate | None:
+    if settings.tokens_file is None:
+        return None
+    try:
+        return Gate(settings.tokens_file, needed)
+    except (OSError, ValueError) as error:
+        prefix = settings.model_config.get("env_prefix", "")
+        raise StartupError(
+            f"cannot read the tokens: {error}. Set {prefix}TOKENS_FILE to their file."
+        ) from error
 
 
 def _add_to(servicer: Registry, server: Any) -> None:
@@ -144,7 +167,7 @@ def _open(settings: RegistrySettings, blobs: BlobStore, staging: Staging) -> Eng
     prefix = settings.model_config.get("env_prefix", "")
     try:
         engine = open_engine(
-            settings.database_url, pool_size=settings.database_threads + 3, busy_seconds=settings.busy_seconds
+            settings.database_url, pool_size=settings.database_threads + 4, busy_seconds=settings.busy_seconds
         )
         migrate(engine)
     except (ValueError, MigrationError) as error:

@@ -12,7 +12,7 @@ from registry_service import garbage
 from registry_service.artifacts import MAX_NAMED, BlobRecord, Garbage, StoredBlob
 from registry_service.domain import Act
 from registry_service.ports import BlobStore, Clock, Transaction
-from registry_service.staging import Staging
+from registry_service.ports_blobs import Staging
 from registry_service.threads import Threads
 
 T = TypeVar("T")

@@ -21,6 +21,24 @@ def create(transaction: Transaction, act: Act, command: CreateModel) -> Model:
     return _recorded(transaction, act, "CreateModel", model, {})
 
 
+def take_back(transaction: Transaction, act: Act, command: CreateModel) -> Model:
+    """An archived model as a new one of its name, with other notes and created now; its numbers go on. Raises
+    ModelNotFound, ModelExists for one that is not archived."""
+    model = transaction.models.lock(command.name)
+    if model.archive_time is None:
+        raise ModelExists(f"a model named {command.name!r} exists already", metadata={"model": command.name})
+    restored = transaction.models.update(
+        model,
+        description=command.description,
+        tags=command.tags,
+        archive_time=None,
+        time=act.time,
+        create_time=act.time,
+    )
+    details = {**states.difference(model, restored), "created_anew": True}
+    return _recorded(transaction, act, "RestoreModel", restored, details)
+
+
 def get(transaction: Transaction, name: str) -> Model:
     """Raises ModelNotFound."""
     return transaction.models.get(name)

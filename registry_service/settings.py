@@ -24,6 +24,22 @@ class RegistrySettings(ServerSettings):
     metrics_port: int | None = Field(
         7421, ge=0, le=65535, description="Port of the Prometheus page /metrics; none: no page."
     )
+    http_port: int | None = Field(
+        7422, ge=0, le=65535, description="Port of MLflow's model registry API over HTTP; none: not served."
+    )
+    http_url: str = Field(
+        "",
+        description="URL by which MLflow's clients reach the HTTP port, when it is not the one they call, "
+        "as behind a proxy that ends TLS.",
+    )
+    http_allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description='Names that callers may use for the HTTP port, as ["registry.example.com"]; without any: '
+        "those of this machine while it listens on this machine alone, else all.",
+    )
+    tokens_file: Path | None = Field(
+        None, description="File of the tokens that calls must carry; unset: everybody may call."
+    )
     max_message_bytes: int = Field(
         # Room for the 1 MiB of a file that the contract lets callers send at once.
         MAX_MESSAGE_BYTES,

@@ -63,12 +63,12 @@ def of_version(version: ModelVersion) -> State:
 
 def of_alias(model_id: int, name: str, holder: VersionRef | None, revision: int) -> State:
     """holder None: cleared."""
-    return {
-        "model": model_id,
-        "name": name,
-        "version": None if holder is None else holder.number,
-        "revision": revision,
-    }
+    return alias_state(model_id, name, None if holder is None else holder.number, revision)
+
+
+def alias_state(model_id: int, name: str, number: int | None, revision: int) -> State:
+    """number: of the version it points at; None: cleared."""
+    return {"model": model_id, "name": name, "version": number, "revision": revision}
 
 
 def of_run(run: TrainingRun) -> State:
@@ -144,9 +144,14 @@ def of_policy(policy: Policy) -> State:
 
 
 def of_approval(version: ModelVersion, approval: Approval) -> State:
+    return approval_state(version.model_id, version.ref.number, approval)
+
+
+def approval_state(model_id: int, number: int, approval: Approval) -> State:
+    """Of an approval of the model's version of that number."""
     return {
-        "model": version.model_id,
-        "version": version.ref.number,
+        "model": model_id,
+        "version": number,
         "decision": approval.decision.value,
         "alias": approval.alias,
         "comment": approval.comment,

@@ -31,6 +31,17 @@ def create(transaction: Transaction, act: Act, command: CreateVersion) -> ModelV
     Raises ModelNotFound, ModelArchived, RunNotFound, DatasetNotFound; of the version copied VersionNotFound,
     VersionNotReady.
     """
+    return _create(transaction, act, command, "")
+
+
+def register(transaction: Transaction, act: Act, command: CreateVersion) -> ModelVersion:
+    """As `create`, and READY at once: what is registered is kept elsewhere, or is a copy."""
+    if command.copy_from is None:
+        return _create(transaction, act, command, manifest_digest(()))
+    return finalize(transaction, act, create(transaction, act, command).ref, "")
+
+
+def _create(transaction: Transaction, act: Act, command: CreateVersion, ready: str) -> ModelVersion:
     taken = transaction.models.next_number(command.model, act.time)
     check_not_archived(command.model, taken.archive_time)
     ref = VersionRef(command.model, taken.number)
@@ -49,6 +60,7 @@ def create(transaction: Transaction, act: Act, command: CreateVersion) -> ModelV
         source=command.source,
         external_run=command.external_run,
         run_link=command.run_link,
+        ready=ready,
     )
     return _recorded(transaction, act, "CreateVersion", version, {})
 
@@ -173,10 +185,16 @@ def archive(transaction: Transaction, act: Act, ref: VersionRef, etag: str) -> M
     return _recorded(transaction, act, "ArchiveVersion", transaction.versions.archive(version, act.time), {})
 
 
-def find_file(transaction: Transaction, ref: VersionRef, path: str) -> ModelFile:
-    """A file that may be read. Raises ModelNotFound, VersionNotFound, VersionNotReady, FileNotFound."""
+def get_ready(transaction: Transaction, ref: VersionRef) -> ModelVersion:
+    """A version whose files may be read. Raises ModelNotFound, VersionNotFound, VersionNotReady."""
     version = transaction.versions.get(ref)
     check_ready(version)
+    return version
+
+
+def find_file(transaction: Transaction, ref: VersionRef, path: str) -> ModelFile:
+    """A file that may be read. Raises ModelNotFound, VersionNotFound, VersionNotReady, FileNotFound."""
+    version = get_ready(transaction, ref)
     file = version.file(path)
     if file is None:
         have = ", ".join(repr(other.path) for other in version.files[:10])

@@ -18,6 +18,7 @@ from opentelemetry import trace
 
 from plumbline import wire
 from plumbline.errors import Internal, InvalidArgument, PlumblineError, ResourceExhausted
+from servicekit.access import Gate
 from servicekit.context import ACTOR_METADATA, set_actor
 from servicekit.telemetry import CallMetrics, Telemetry
 from servicekit.tracing import ServerSpans
@@ -55,8 +56,11 @@ class InstrumentedServer:
     plain INTERNAL that names the trace and leaks nothing.
     """
 
-    def __init__(self, server: grpc.aio.Server, telemetry: Telemetry, policy: LogPolicy) -> None:
-        self._server, self._telemetry, self._policy = server, telemetry, policy
+    def __init__(
+        self, server: grpc.aio.Server, telemetry: Telemetry, policy: LogPolicy, gate: Gate | None = None
+    ) -> None:
+        """gate: asked before every call, where there is one."""
+        self._server, self._telemetry, self._policy, self._gate = server, telemetry, policy, gate
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """As grpc.aio.Server's."""
@@ -79,7 +83,7 @@ class InstrumentedServer:
 
     def _wrapped(self, method: str, handler: Any) -> Any:
         spans = None if method.startswith(_PROBES) else self._telemetry.server_spans(method)
-        calls = CallRecord(method, self._telemetry.metrics, spans, self._policy)
+        calls = CallRecord(method, self._telemetry.metrics, spans, self._policy, self._gate)
         if handler.response_streaming:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
             make = (
@@ -163,8 +167,10 @@ def _deserializer(inner: Any, method: str, *, raises: bool) -> Any:
 def _unary(calls: CallRecord, inner: Any) -> Any:
     async def call(request: Any, context: Any) -> Any:
         start = time.perf_counter()
-        span = calls.begin(context.invocation_metadata())
+        metadata = context.invocation_metadata()
+        span = calls.begin(metadata)
         try:
+            calls.admit(metadata)
             if type(request) is _Undecodable:
                 raise request.error
             reply = await inner(request, context)
@@ -180,8 +186,10 @@ def _unary(calls: CallRecord, inner: Any) -> Any:
 def _streaming(calls: CallRecord, inner: Any) -> Any:
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         start = time.perf_counter()
-        span = calls.begin(context.invocation_metadata())
+        metadata = context.invocation_metadata()
+        span = calls.begin(metadata)
         try:
+            calls.admit(metadata)
             if type(request) is _Undecodable:
                 raise request.error
             replies = inner(request, context)
@@ -202,9 +210,14 @@ class CallRecord:
     """One method: everything about its calls that does not change from one to the next."""
 
     def __init__(
-        self, method: str, metrics: CallMetrics, spans: ServerSpans | None, policy: LogPolicy
+        self,
+        method: str,
+        metrics: CallMetrics,
+        spans: ServerSpans | None,
+        policy: LogPolicy,
+        gate: Gate | None = None,
     ) -> None:
-        self._method, self._metrics, self._spans = method, metrics, spans
+        self._method, self._metrics, self._spans, self._gate = method, metrics, spans, gate
         _, self._service, self._name = method.split("/", 2)
         self._observe = metrics.seconds.labels(self._service, self._name).observe
         self._count: dict[str, Any] = {}
@@ -216,6 +229,16 @@ class CallRecord:
             if key == ACTOR_METADATA:
                 set_actor(value if isinstance(value, str) else value.decode("utf-8", "replace"))
         return None if self._spans is None else self._spans.start(metadata)
+
+    def admit(self, metadata: Any) -> None:
+        """Lets the call in, as whom its token says, where there is a gate. Raises Unauthenticated,
+        PermissionDenied."""
+        if self._gate is None:
+            return
+        given = next((value for key, value in metadata or () if key == "authorization"), "")
+        set_actor(
+            self._gate.admit(self._method, given if isinstance(given, str) else given.decode("latin-1"))
+        )
 
     async def failed(self, error: BaseException, context: Any, start: float, span: Any) -> None:
         """Answers with the status of an error. Raises what `context.abort` raises, or returns to

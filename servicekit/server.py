@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from plumbline.errors import PlumblineError
+from servicekit.access import Gate
 from servicekit.garbage import settle
 from servicekit.instrumentation import InstrumentedServer, LogPolicy
 from servicekit.logs import configure_logging
@@ -50,6 +51,8 @@ class Service:
     hot: frozenset[str] = frozenset()
     #: Called when the server begins to drain: streams that would never end by themselves must end now.
     drain: Callable[[], None] = lambda: None
+    #: Asked before every call; None lets everybody in.
+    gate: Gate | None = None
 
     def full_names(self, methods: frozenset[str]) -> frozenset[str]:
         """Methods as gRPC names them on the wire."""
@@ -97,7 +100,7 @@ class GrpcServer:
         settings = self._settings
         instrumented: Any = InstrumentedServer(self._server, self._telemetry, self._policy)
         for service in self._services:
-            service.add_to(instrumented)
+            service.add_to(InstrumentedServer(self._server, self._telemetry, self._policy, service.gate))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, instrumented)
         names = [service.name for service in self._services]
         reflection.enable_server_reflection([*names, _HEALTH, reflection.SERVICE_NAME], self._server)

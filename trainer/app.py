@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -98,6 +99,7 @@ def _build(
         reporter,
         recorded_code(settings, options.config_file.parent),
         installed_packages(),
+        timedelta(seconds=settings.trainer_lease_seconds),
     )
 
 

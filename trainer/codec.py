@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+
+from google.protobuf.json_format import MessageToDict
 
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as features_pb
@@ -22,6 +25,7 @@ from trainer.domain import (
     JoinSummary,
     Metrics,
     Signature,
+    Specification,
 )
 
 _PREFIX = "VALUE_TYPE_"
@@ -71,20 +75,27 @@ def run(
     code: CodeRevision,
     environment: Environment,
     tags: Mapping[str, str],
+    config: str,
 ) -> res.TrainingRun:
-    """A run to be started."""
+    """A run to be started. config: the whole configuration as text."""
     return res.TrainingRun(
         display_name=display_name,
         parameters=parameters,
         seed=seed,
         code=res.CodeRevision(repository=code.repository, commit=code.commit, dirty=code.dirty),
         environment_digest=environment.digest,
+        environment=res.Environment(
+            python_version=environment.python,
+            platform=environment.platform,
+            packages=environment.lines,
+        ),
         tags=tags,
+        config=config,
     )
 
 
-def dataset(snapshot: Dataset) -> res.Dataset:
-    """A snapshot to be recorded."""
+def dataset(snapshot: Dataset, recipe: str) -> res.Dataset:
+    """A snapshot to be recorded. recipe: how to make it again, as text."""
     return res.Dataset(
         name=snapshot.name,
         display_name=snapshot.display_name,
@@ -96,7 +107,24 @@ def dataset(snapshot: Dataset) -> res.Dataset:
         feature_views=[_definition_name("featureViews", view) for view in snapshot.service.views],
         entity_digest=snapshot.entity_digest,
         uri=snapshot.uri,
+        recipe=recipe,
+        feature_definitions=[
+            res.FeatureDefinition(name=_definition_name(item.kind, item.definition), spec=item.text)
+            for item in snapshot.specifications
+        ],
     )
+
+
+def specification(message: defs.FeatureService | defs.FeatureView) -> Specification:
+    """All that feature_service tells of a definition, as canonical JSON: sorted keys, no blanks."""
+    text = json.dumps(
+        MessageToDict(message, preserving_proto_field_name=True),
+        sort_keys=True,
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+    kind = "featureServices" if isinstance(message, defs.FeatureService) else "featureViews"
+    return Specification(kind, Definition(message.project, message.name, message.digest), text)
 
 
 def signature(value: Signature) -> res.ModelSignature:

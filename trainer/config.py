@@ -184,6 +184,10 @@ class TrainingConfig(_Part):
             raise ValueError("baselines: two of them have the same name")
         return self
 
+    def as_yaml(self) -> str:
+        """The whole of it, defaults, overrides and variables filled in: loads as an equal configuration."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
     @property
     def promotion_metric(self) -> str:
         """The metric that decides the promotion."""

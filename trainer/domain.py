@@ -32,6 +32,15 @@ class Definition:
 
 
 @dataclass(frozen=True)
+class Specification:
+    """The text of a definition. kind: as resource names have it, "featureServices" or "featureViews"."""
+
+    kind: str
+    definition: Definition
+    text: str
+
+
+@dataclass(frozen=True)
 class FeatureService:
     """What feature_service says of the feature service trained on."""
 
@@ -100,10 +109,12 @@ class CodeRevision:
 
 @dataclass(frozen=True)
 class Environment:
-    """The packages installed, as sorted "name==version" lines, and their digest ("sha256:…")."""
+    """The packages installed, as sorted "name==version" lines, their digest ("sha256:…"), what runs them."""
 
     lines: tuple[str, ...]
     digest: str
+    python: str = ""
+    platform: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,7 @@ class Dataset:
     as_of_start: datetime | None
     as_of_end: datetime | None
     uri: str
+    specifications: tuple[Specification, ...] = ()
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ def installed_packages() -> Environment:
     }
     lines = tuple(sorted(found))
     digest = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
-    return Environment(lines, f"sha256:{digest}")
+    return Environment(lines, f"sha256:{digest}", platform.python_version(), platform.platform())
 
 
 def code_revision(folder: Path) -> CodeRevision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from trainer.evaluate import METRICS, Floats, evaluate
 from trainer.matrix import Matrix, build_matrix, choose_inputs, learn_matrix
 from trainer.ports import Features, Registry, Reporter
 from trainer.promote import Candidate, Promoter
+from trainer.recipe import recipe
 from trainer.register import MODEL_FILE, RecordedRun, register, start_run
 from trainer.snapshot import Snapshot, take_snapshot
 from trainer.split import Split, split_rows
@@ -27,7 +29,8 @@ from trainer.steps import Steps
 class Job:
     """One run of the job. `result` holds what was done so far, also after an error.
 
-    registry: None for a dry run: rows are read, models trained and judged, and nothing is registered.
+    registry: None for a dry run: rows are read, models trained and judged, and nothing is registered. lease:
+    how long the registry may hear nothing of the run before it gives it up.
     """
 
     def __init__(
@@ -39,10 +42,11 @@ class Job:
         reporter: Reporter,
         code: CodeRevision,
         environment: Environment,
+        lease: timedelta = timedelta(minutes=2),
     ) -> None:
         self._config, self._features, self._registry = config, features, registry
         self._steps, self._reporter = steps, reporter
-        self._code, self._environment = code, environment
+        self._code, self._environment, self._lease = code, environment, lease
         self.result = Result(config.model)
 
     def run(self) -> Result:
@@ -53,7 +57,7 @@ class Job:
         if registry is None:
             run = None
         else:
-            run = start_run(registry, self._reporter, config, self._code, self._environment)
+            run = start_run(registry, self._reporter, config, self._code, self._environment, self._lease)
             result.run = run.name
         with run or nullcontext():
             snapshot = self._snapshot(entities)
@@ -171,7 +175,14 @@ class Job:
         }
         with self._steps.step("register") as step:
             made = register(
-                registry, run, self._config, snapshot.dataset, signature, files, self.result.evaluated
+                registry,
+                run,
+                self._config,
+                snapshot.dataset,
+                recipe(self._config, snapshot.dataset, self.result.split),
+                signature,
+                files,
+                self.result.evaluated,
             )
             step.note = made.version
         self.result.version, self.result.version_number = made.version, made.number

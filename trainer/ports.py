@@ -7,6 +7,7 @@ docstrings are the contract.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,8 @@ class Features(Protocol):
 
     def get_feature_service(self, name: str) -> defs.FeatureService: ...
 
+    def get_feature_view(self, name: str) -> defs.FeatureView: ...
+
     def get_historical_features(
         self,
         features: str,
@@ -47,7 +50,9 @@ class Features(Protocol):
 class Registry(Protocol):
     """registry_service."""
 
-    def start_run(self, run: res.TrainingRun) -> res.TrainingRun: ...
+    def start_run(self, run: res.TrainingRun, *, lease: timedelta | None) -> res.TrainingRun: ...
+
+    def renew_run(self, name: str, lease: timedelta) -> res.TrainingRun: ...
 
     def list_runs(self) -> Iterator[res.TrainingRun]: ...
 

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from trainer import codec
 from trainer.config import TrainingConfig
 from trainer.domain import CodeRevision, Dataset, Environment, Evaluated, Registered, Signature
 from trainer.errors import TrainerError
+from trainer.lease import Lease
 from trainer.ports import Registry, Reporter
 
 MODEL_FILE = "model.txt"
@@ -42,23 +44,27 @@ class RecordedRun:
     promotion.outcome  "moved", "kept" (where it was), or "failed": no decision was reached
     promotion.reason   why, with the values compared, or the error
 
-    A process that is killed leaves its run RUNNING; `plumbline runs` shows and closes such runs.
+    Meanwhile its lease is renewed: of a process that is killed the registry hears no more, and gives the run
+    up as FAILED.
     """
 
-    def __init__(self, registry: Registry, reporter: Reporter, name: str) -> None:
+    def __init__(self, registry: Registry, reporter: Reporter, name: str, lease: timedelta) -> None:
         self._registry, self._reporter = registry, reporter
         self.name = name
+        self._lease = Lease(registry, reporter, name, lease)
         self._version = ""
         self._alias = ""
         self._decision: dict[str, str] = {}
         self._ended = False
 
     def __enter__(self) -> Self:
+        self._lease.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._lease.end()
         if self._ended or kind is None:
             return
         why = (f"{kind.__name__}: {error}" if str(error) else kind.__name__)[:_LONGEST_ERROR]
@@ -103,6 +109,7 @@ class RecordedRun:
 
     def finish(self) -> None:
         """FINISHED: nothing can be added any more."""
+        self._lease.end()
         self._registry.finish_run(self.name)
         self._ended = True
 
@@ -116,8 +123,9 @@ def start_run(
     config: TrainingConfig,
     code: CodeRevision,
     environment: Environment,
+    lease: timedelta,
 ) -> RecordedRun:
-    """Tells the registry that training begins, and with what."""
+    """Tells the registry that training begins, and with what. lease: see `RecordedRun`."""
     started = registry.start_run(
         codec.run(
             display_name=f"train {config.model}",
@@ -126,18 +134,22 @@ def start_run(
             code=code,
             environment=environment,
             tags={"model": config.model, "objective": config.training.objective},
-        )
+            config=config.as_yaml(),
+        ),
+        lease=lease,
     )
     _warn_of_forgotten(registry, reporter, started)
-    return RecordedRun(registry, reporter, started.name)
+    return RecordedRun(registry, reporter, started.name, lease)
 
 
 def _warn_of_forgotten(registry: Registry, reporter: Reporter, started: res.TrainingRun) -> None:
-    """Names the runs of the same thing by the same user that never ended: their processes were killed."""
+    """Names the runs of the same thing by the same user that never ended: their processes were killed. Those
+    with a lease end by themselves."""
     before = started.start_time.seconds - _FORGOTTEN_SECONDS
     for run in islice(registry.list_runs(), _NEWEST_RUNS):
         same = (run.display_name, run.actor) == (started.display_name, started.actor)
-        if same and run.state == res.RUN_STATE_RUNNING and run.start_time.seconds < before:
+        left = run.state == res.RUN_STATE_RUNNING and not run.HasField("lease_expire_time")
+        if same and left and run.start_time.seconds < before:
             reporter.warning(
                 f"{run.name} has been RUNNING since {run.start_time.ToJsonString()}; if its process is gone, "
                 f'close it: plumbline runs fail {run.name} --reason "…"'
@@ -149,20 +161,21 @@ def register(
     run: RecordedRun,
     config: TrainingConfig,
     dataset: Dataset,
+    recipe: str,
     signature: Signature,
     files: Mapping[str, str],
     evaluated: Sequence[Evaluated],
 ) -> Registered:
     """A READY version with its files, signature, links and metrics, which the run keeps from then on.
 
-    files: text by path. evaluated: the model itself comes first, baselines after it; the metrics of all are
-    logged with the run, those of the model are kept with the version.
+    recipe: of the dataset. files: text by path. evaluated: the model itself comes first, baselines after it;
+    the metrics of all are logged with the run, those of the model are kept with the version.
 
     Evaluations are of READY versions, so a process killed right after the version became READY leaves it
     with fewer than two. They are not lost: the run has had them since before the version was begun, and
     they are among the version's files. The alias is moved only later, by whoever compares versions.
     """
-    recorded = registry.record_dataset(codec.dataset(dataset))
+    recorded = registry.record_dataset(codec.dataset(dataset, recipe))
     registry.log_run(
         run.name, metrics=run_metrics(evaluated), datasets=[recorded.name], tags={"model": config.model}
     )

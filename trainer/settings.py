@@ -25,4 +25,10 @@ class TrainerSettings(BaseSettings):
         None, description="OTLP/gRPC collector for traces, as http://host:4317; unset: none are sent."
     )
     trainer_trace_sample_ratio: float = Field(1.0, ge=0, le=1, description="Share of jobs that are traced.")
+    trainer_lease_seconds: float = Field(
+        120.0,
+        ge=3,
+        le=86400,
+        description="The registry gives a job up that it has heard nothing of for so long.",
+    )
     trainer_join_timeout_seconds: float = Field(3600.0, gt=0, description="Longest wait for the features.")

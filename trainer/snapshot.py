@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from plumbline.columns import value_type
+from plumbline.features.v1 import definitions_pb2 as defs
 from trainer import codec
 from trainer.config import TrainingConfig
 from trainer.digest import RowDigest
-from trainer.domain import Column, Dataset, FeatureService, JoinSummary
+from trainer.domain import Column, Dataset, FeatureService, JoinSummary, Specification
 from trainer.entities import ROW_NUMBER, Cursor, EntityFile
 from trainer.errors import DataRefused, JoinBroken
 from trainer.ports import Features, JoinedRows, Reporter
@@ -68,7 +69,8 @@ def take_snapshot(
         digest = _write(joined, entities, schema, [f.name for f in feature_fields], unfinished, reporter)
         summary = codec.join_summary(joined.summary)
         _check_summary(summary, service, entities.rows, [f.name for f in feature_fields])
-        dataset = _dataset(config, schema, entities, summary, digest)
+        specifications = _specifications(features, joined.summary.feature_service)
+        dataset = replace(_dataset(config, schema, entities, summary, digest), specifications=specifications)
         path = folder / f"{dataset.digest}.parquet"
         os.replace(unfinished, path)
     finally:
@@ -145,6 +147,20 @@ def _check_summary(summary: JoinSummary, asked: FeatureService, rows: int, featu
         )
     if [feature.name for feature in summary.features] != list(features):
         raise JoinBroken("feature_service's summary lists other features than it sent")
+
+
+def _specifications(features: Features, service: defs.FeatureService) -> tuple[Specification, ...]:
+    """The definitions that the features were read by: the feature service, then its views."""
+    found = [codec.specification(service)]
+    for projection in service.projections:
+        view = features.get_feature_view(projection.view)
+        if view.digest != projection.view_digest:
+            raise JoinBroken(
+                f"the definition of {projection.view!r} changed while the features were read "
+                f"({projection.view_digest} → {view.digest}); run the job again"
+            )
+        found.append(codec.specification(view))
+    return tuple(found)
 
 
 def _dataset(

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 from rich.filesize import decimal
 
+from plumbline.cli.auditing import audit, verify
 from plumbline.cli.models import registry
 from plumbline.cli.output import console, errors_for_people, print_json
+from plumbline.cli.programs import PASSED_ON, backup, restore
 from plumbline.cli.watching import watch
+from plumbline.cli.webhooks import webhook
 
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
@@ -21,7 +24,12 @@ registry_app = typer.Typer(
 )
 
 
+registry_app.command("verify")(verify)
+registry_app.command("audit")(audit)
 registry_app.command("watch")(watch)
+registry_app.command("backup", **PASSED_ON)(backup)
+registry_app.command("restore", **PASSED_ON)(restore)
+registry_app.add_typer(webhook, name="webhook")
 
 
 @registry_app.callback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -46,10 +47,25 @@ def list_runs(
 
 
 @runs.command("show")
-def show(name: Run, json: Json = False) -> None:
+def show(
+    name: Run,
+    config: Annotated[
+        bool, typer.Option("--config", help="The whole configuration alone, as the run was given it.")
+    ] = False,
+    environment: Annotated[
+        bool, typer.Option("--environment", help="The packages alone, as a requirements file.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """A run in full: parameters, metrics, data, code, environment."""
     with errors_for_people(), registry() as client:
         run = client.get_run(name)
+        if config:
+            sys.stdout.write(run.config)
+            return
+        if environment:
+            sys.stdout.write(_requirements(run))
+            return
         if json:
             print_json(run)
             return
@@ -61,7 +77,11 @@ def show(name: Run, json: Json = False) -> None:
             ("error", run.error),
             ("code", f"{run.code.repository} {run.code.commit}{dirty}"),
             ("environment", run.environment_digest),
+            ("python", f"{run.environment.python_version} {run.environment.platform}".strip()),
             ("seed", str(run.seed)),
+            ("part of", run.parent),
+            *(("based on", version) for version in run.base_versions),
+            ("lease ends", when(run.lease_expire_time) if run.state == res.RUN_STATE_RUNNING else ""),
             *(("dataset", dataset) for dataset in run.datasets),
             *sorted(run.tags.items()),
         ]
@@ -83,6 +103,14 @@ def fail(
     with errors_for_people(), registry() as client:
         run = client.finish_run(name, error=reason)
         print_json(run) if json else console.print(f"{run.name} {_state(run)}: {run.error}", markup=False)
+
+
+def _requirements(run: res.TrainingRun) -> str:
+    about = run.environment
+    if not about.packages:
+        return f"# {run.name} recorded no packages; their digest is {run.environment_digest or 'unknown'}\n"
+    lines = "".join(f"{package}\n" for package in about.packages)
+    return f"# {run.name}: Python {about.python_version} on {about.platform}\n{lines}"
 
 
 def _state(run: res.TrainingRun) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf import field_mask_pb2
 
 from plumbline.registry.aliasing import AliasCalls
+from plumbline.registry.auditing import AuditCalls
 from plumbline.registry.errors import CLASSES
 from plumbline.registry.evidence import EvidenceCalls
 from plumbline.registry.files import Files
@@ -19,11 +20,21 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
 from plumbline.registry.watching import WatchCalls
+from plumbline.registry.webhooks import WebhookCalls
 
 __all__ = ["RegistryClient", "alias_name", "model_name", "version_name"]
 
 
-class RegistryClient(AliasCalls, EvidenceCalls, GovernanceCalls, FileCalls, LineageCalls, WatchCalls):
+class RegistryClient(
+    AliasCalls,
+    AuditCalls,
+    EvidenceCalls,
+    FileCalls,
+    GovernanceCalls,
+    LineageCalls,
+    WatchCalls,
+    WebhookCalls,
+):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
     transfer_timeout: seconds for a file up or down. Every method raises the errors of

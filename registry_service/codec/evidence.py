@@ -216,8 +216,8 @@ def _collection(dataset: Dataset, item: FeatureDefinition) -> str:
 
 
 def to_node(node: LineageNode) -> pb.LineageNode:
-    kind = pb.LineageNodeKind.Value(f"LINEAGE_NODE_KIND_{node.kind.name}")
-    return pb.LineageNode(name=node.name, kind=kind, label=node.label, distance=node.distance)
+    # Kinds are numbered as in the contract.
+    return pb.LineageNode(name=node.name, kind=int(node.kind), label=node.label, distance=node.distance)  # type: ignore[arg-type]
 
 
 def to_edge(edge: LineageEdge) -> pb.LineageEdge:

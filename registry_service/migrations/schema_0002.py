@@ -48,7 +48,9 @@ def create_tables() -> None:
         sa.Column("platform", sa.Text(), nullable=False),
         sa.Column("packages", JSON, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_environment"),
-        sa.UniqueConstraint("digest", name="uq_environment_digest"),
+        sa.UniqueConstraint(
+            "digest", "python_version", "platform", name="uq_environment_digest_python_version_platform"
+        ),
     )
     op.create_table(
         "feature_spec",

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from registry_service.events import AuditEvent, Head, Kind, Subject
 from registry_service.filtering.search import Hit, Search
-from registry_service.repository.common import among
+from registry_service.repository.common import one_of
 from registry_service.repository.pages import Finder
 from registry_service.repository.targets import EVENTS
 from registry_service.tables import AuditEventRow, Base, ModelRow
@@ -95,7 +95,7 @@ class SqlAudit:
         statement = (
             select(AuditEventRow, ModelRow.name)
             .outerjoin(ModelRow, ModelRow.id == AuditEventRow.model_id)
-            .where(among(self._session, AuditEventRow.sequence, [place.id for place in places]))
+            .where(one_of(self._session, AuditEventRow.sequence, [place.id for place in places]))
         )
         found = {row.sequence: to_event(row, name) for row, name in self._session.execute(statement)}
         return [Hit(found[place.id], place) for place in places]

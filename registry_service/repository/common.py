@@ -7,7 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, func, literal, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Text,
+    any_,
+    bindparam,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -30,7 +41,7 @@ def insert_or_ignore(session: Session, table: type[Base], rows: Sequence[Mapping
     return sum(session.execute(statement.values(**row)).first() is not None for row in rows)
 
 
-def among(session: Session, column: Any, ids: Sequence[int]) -> ColumnElement[bool]:
+def one_of(session: Session, column: Any, ids: Sequence[int]) -> ColumnElement[bool]:
     """Whether a column holds one of these ids, of which there may be very many: they are one parameter."""
     found: ColumnElement[bool]
     if session.get_bind().dialect.name == "sqlite":
@@ -46,3 +57,17 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
     rest = iter(items)
     while part := list(islice(rest, _MOST_PARAMETERS)):
         yield part
+
+
+def among(dialect: str, column: Any, parameter: str) -> ColumnElement[bool]:
+    """That a column is one of the ids in a parameter, which `as_list` makes: one parameter however many they
+    are, so that one statement serves every list."""
+    if dialect == "sqlite":
+        values = func.json_each(bindparam(parameter, type_=Text())).table_valued("value")
+        return column.in_(select(values.c.value.cast(Integer)))  # type: ignore[no-any-return]
+    return column == any_(bindparam(parameter, type_=postgresql.ARRAY(BigInteger())))  # type: ignore[no-any-return]
+
+
+def as_list(dialect: str, ids: Sequence[int]) -> Any:
+    """The value of a parameter of `among`."""
+    return json.dumps(ids) if dialect == "sqlite" else ids

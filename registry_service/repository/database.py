@@ -23,10 +23,12 @@ from registry_service.repository.datasets import SqlDatasets
 from registry_service.repository.deployments import SqlDeployments
 from registry_service.repository.governance import SqlApprovals, SqlPolicies
 from registry_service.repository.impact import SqlImpact
+from registry_service.repository.integrity import SqlIntegrity
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.models import SqlModels
 from registry_service.repository.requests import SqlRequests
 from registry_service.repository.runs import SqlRuns
+from registry_service.repository.summaries import SqlSummaries
 from registry_service.repository.versions import SqlVersions
 from registry_service.repository.webhooks import SqlWebhooks
 
@@ -132,6 +134,7 @@ class SqlTransaction:
     requests: SqlRequests
     models: SqlModels
     versions: SqlVersions
+    summaries: SqlSummaries
     aliases: SqlAliases
     runs: SqlRuns
     datasets: SqlDatasets
@@ -143,6 +146,7 @@ class SqlTransaction:
     audit: SqlAudit
     webhooks: SqlWebhooks
     blobs: SqlBlobs
+    integrity: SqlIntegrity
 
     @classmethod
     def on(cls, session: Session) -> SqlTransaction:
@@ -150,6 +154,7 @@ class SqlTransaction:
             requests=SqlRequests(session),
             models=SqlModels(session),
             versions=SqlVersions(session),
+            summaries=SqlSummaries(session),
             aliases=SqlAliases(session),
             runs=SqlRuns(session),
             datasets=SqlDatasets(session),
@@ -161,6 +166,7 @@ class SqlTransaction:
             audit=SqlAudit(session),
             webhooks=SqlWebhooks(session),
             blobs=SqlBlobs(session),
+            integrity=SqlIntegrity(session),
         )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from plumbline.registry.errors import DatasetNotFound
 from registry_service.domain import Act, Dataset, DefinitionRef, FeatureDefinition
 from registry_service.filtering.search import Hit, Search
-from registry_service.repository.common import among, insert_or_ignore
+from registry_service.repository.common import insert_or_ignore, one_of
 from registry_service.repository.pages import Finder
 from registry_service.repository.targets import DATASETS
 from registry_service.repository.version_rows import to_fields
@@ -105,7 +105,9 @@ class SqlDatasets:
     def search(self, search: Search, limit: int) -> list[Hit[Dataset]]:
         places = Finder(self._session, DATASETS).places(search, limit)
         ids = [place.id for place in places]
-        rows = self._session.scalars(select(DatasetRow).where(among(self._session, DatasetRow.id, ids))).all()
+        rows = self._session.scalars(
+            select(DatasetRow).where(one_of(self._session, DatasetRow.id, ids))
+        ).all()
         found = {dataset.id: dataset for dataset in self._datasets(rows)}
         return [Hit(found[place.id], place) for place in places]
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from plumbline.registry.errors import DeploymentNotFound
 from registry_service.domain import Act, Deployment, ModelVersion, VersionRef
 from registry_service.filtering.search import Hit, Search
-from registry_service.repository.common import among
+from registry_service.repository.common import one_of
 from registry_service.repository.pages import Finder
 from registry_service.repository.targets import DEPLOYMENTS
 from registry_service.tables import DeploymentRow, ModelRow, VersionRow
@@ -69,7 +69,7 @@ class SqlDeployments:
     def search(self, search: Search, limit: int) -> list[Hit[Deployment]]:
         places = Finder(self._session, DEPLOYMENTS).places(search, limit)
         ids = [place.id for place in places]
-        statement = _deployments().where(among(self._session, DeploymentRow.id, ids))
+        statement = _deployments().where(one_of(self._session, DeploymentRow.id, ids))
         found = {
             row.id: to_deployment(row, VersionRef(model, number))
             for row, model, number in self._session.execute(statement)

@@ -13,7 +13,7 @@ from plumbline.registry.errors import ModelExists, ModelNotFound
 from registry_service.domain import Alias, AliasRef, Model, VersionRef
 from registry_service.filtering.search import Hit, Search
 from registry_service.ports import Numbered
-from registry_service.repository.common import among, insert_or_ignore
+from registry_service.repository.common import insert_or_ignore, one_of
 from registry_service.repository.notes import read_tags, write_tags
 from registry_service.repository.pages import Finder
 from registry_service.repository.targets import MODELS
@@ -67,7 +67,7 @@ class SqlModels:
         fixed = [] if archived else [ModelRow.archive_time.is_(None)]
         places = Finder(self._session, MODELS, fixed).places(search, limit)
         ids = [place.id for place in places]
-        rows = self._session.scalars(select(ModelRow).where(among(self._session, ModelRow.id, ids))).all()
+        rows = self._session.scalars(select(ModelRow).where(one_of(self._session, ModelRow.id, ids))).all()
         found = {model.id: model for model in self._models(rows)}
         return [Hit(found[place.id], place) for place in places]
 
@@ -79,12 +79,14 @@ class SqlModels:
         tags: Mapping[str, str],
         archive_time: datetime | None,
         time: datetime,
+        create_time: datetime | None = None,
     ) -> Model:
         self._session.execute(
             update(ModelRow)
             .where(ModelRow.id == model.id)
             .values(
                 description=description,
+                create_time=create_time or model.create_time,
                 archive_time=archive_time,
                 update_time=time,
                 revision=ModelRow.revision + 1,
@@ -93,6 +95,14 @@ class SqlModels:
         )
         write_tags(self._session, ModelTagRow, ModelTagRow.model_id, model.id, dict(model.tags), tags)
         return self.get(model.name)
+
+    def touch(self, model: Model, time: datetime) -> None:
+        self._session.execute(
+            update(ModelRow)
+            .where(ModelRow.id == model.id)
+            .values(update_time=time, revision=ModelRow.revision + 1)
+            .execution_options(synchronize_session=False)
+        )
 
     def rename(self, model: Model, name: str, time: datetime) -> Model:
         # Nobody else writes meanwhile: what is free now stays free.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from registry_service.repository.common import among
+from registry_service.repository.common import one_of
 from registry_service.tables import ModelTagRow, VersionMetricRow, VersionTagRow
 
 _Tags = type[ModelTagRow] | type[VersionTagRow]
@@ -20,7 +20,7 @@ def read_tags(
     """Tags by owner, in the order of their keys."""
     found: defaultdict[int, dict[str, str]] = defaultdict(dict)
     statement = (
-        select(owner, table.key, table.value).where(among(session, owner, ids)).order_by(owner, table.key)
+        select(owner, table.key, table.value).where(one_of(session, owner, ids)).order_by(owner, table.key)
     )
     for owner_id, key, value in session.execute(statement):
         found[owner_id][key] = value

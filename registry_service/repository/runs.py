@@ -22,7 +22,7 @@ from registry_service.domain import (
     VersionRef,
 )
 from registry_service.filtering.search import Hit, Search
-from registry_service.repository.common import among, insert_or_ignore
+from registry_service.repository.common import insert_or_ignore, one_of
 from registry_service.repository.pages import Finder
 from registry_service.repository.targets import RUNS
 from registry_service.tables import (
@@ -106,7 +106,7 @@ class SqlRuns:
     def search(self, search: Search, limit: int) -> list[Hit[TrainingRun]]:
         places = Finder(self._session, RUNS).places(search, limit)
         ids = [place.id for place in places]
-        rows = self._session.scalars(select(RunRow).where(among(self._session, RunRow.id, ids))).all()
+        rows = self._session.scalars(select(RunRow).where(one_of(self._session, RunRow.id, ids))).all()
         found = {run.id: run for run in self._runs(rows)}
         return [Hit(found[place.id], place) for place in places]
 
@@ -167,7 +167,13 @@ class SqlRuns:
             "packages": list(environment.packages),
         }
         insert_or_ignore(self._session, EnvironmentRow, [row])
-        return self._session.scalars(select(EnvironmentRow.id).where(EnvironmentRow.digest == digest)).one()
+        return self._session.scalars(
+            select(EnvironmentRow.id).where(
+                EnvironmentRow.digest == digest,
+                EnvironmentRow.python_version == environment.python_version,
+                EnvironmentRow.platform == environment.platform,
+            )
+        ).one()
 
     def _link(self, run_id: int, datasets: Sequence[Dataset]) -> None:
         taken = self._session.scalar(

@@ -21,7 +21,7 @@ from registry_service.domain import (
     VersionRef,
     VersionState,
 )
-from registry_service.repository.common import among
+from registry_service.repository.common import one_of
 from registry_service.repository.notes import read_tags
 from registry_service.tables import (
     AliasRow,
@@ -85,7 +85,7 @@ def load_versions(session: Session, ids: Sequence[int]) -> list[ModelVersion]:
     """In the order of the ids, all of which must be there."""
     if not ids:
         return []
-    rows = session.execute(version_rows().where(among(session, VersionRow.id, ids))).all()
+    rows = session.execute(version_rows().where(one_of(session, VersionRow.id, ids))).all()
     found = {version.id: version for version in to_versions(session, rows)}
     return [found[version_id] for version_id in ids]
 
@@ -136,7 +136,7 @@ def _datasets(session: Session, ids: Sequence[int]) -> defaultdict[int, list[str
     statement = (
         select(VersionDatasetRow.version_id, DatasetRow.digest)
         .join(DatasetRow, DatasetRow.id == VersionDatasetRow.dataset_id)
-        .where(among(session, VersionDatasetRow.version_id, ids))
+        .where(one_of(session, VersionDatasetRow.version_id, ids))
         .order_by(VersionDatasetRow.version_id, VersionDatasetRow.position)
     )
     for version_id, digest in session.execute(statement):
@@ -149,7 +149,7 @@ def _files(session: Session, ids: Sequence[int]) -> defaultdict[int, list[ModelF
     statement = (
         select(FileRow.version_id, FileRow.path, FileRow.sha256, BlobRow.size_bytes, FileRow.media_type)
         .join(BlobRow, BlobRow.sha256 == FileRow.sha256)
-        .where(among(session, FileRow.version_id, ids))
+        .where(one_of(session, FileRow.version_id, ids))
         .order_by(FileRow.version_id, FileRow.path)
     )
     for version_id, path, sha256, size, media_type in session.execute(statement):
@@ -169,7 +169,7 @@ def _evaluations(session: Session, ids: Sequence[int]) -> defaultdict[int, list[
             EvaluationRow.actor,
         )
         .join(DatasetRow, DatasetRow.id == EvaluationRow.dataset_id)
-        .where(among(session, EvaluationRow.version_id, ids))
+        .where(one_of(session, EvaluationRow.version_id, ids))
         .order_by(EvaluationRow.id)
     )
     for version_id, digest, split, metrics, time, actor in session.execute(statement):
@@ -182,7 +182,7 @@ def _aliases(session: Session, ids: Sequence[int]) -> defaultdict[int, list[str]
     found: defaultdict[int, list[str]] = defaultdict(list)
     statement = (
         select(AliasRow.version_id, AliasRow.name)
-        .where(among(session, AliasRow.version_id, ids))
+        .where(one_of(session, AliasRow.version_id, ids))
         .order_by(AliasRow.name)
     )
     for version_id, name in session.execute(statement):

@@ -69,16 +69,20 @@ class SqlVersions:
         external_run: str = "",
         run_link: str = "",
         copied_from: ModelVersion | None = None,
+        ready: str = "",
     ) -> ModelVersion:
+        state = VersionState.READY if ready else VersionState.DRAFT
+        finalize_time = act.time if ready else None
         execute = self._session.connection().execute
         row = {
             "model_id": model_id,
             "number": ref.number,
-            "state": VersionState.DRAFT.value,
+            "state": state.value,
             "signature": None if signature is None else asdict(signature),
             "run_id": None if run is None else run.id,
-            "manifest_digest": "",
+            "manifest_digest": ready,
             "create_time": act.time,
+            "finalize_time": finalize_time,
             "actor": act.actor,
             "revision": 1,
             "source": source,
@@ -112,18 +116,18 @@ class SqlVersions:
         return ModelVersion(
             id=version_id,
             ref=ref,
-            state=VersionState.DRAFT,
+            state=state,
             description=description,
             tags=dict(sorted(tags.items())),
             signature=signature,
             run="" if run is None else run.name,
             datasets=tuple(dataset.digest for dataset in datasets),
             files=(),
-            manifest_digest="",
+            manifest_digest=ready,
             evaluations=(),
             aliases=(),
             create_time=act.time,
-            finalize_time=None,
+            finalize_time=finalize_time,
             revision=1,
             actor=act.actor,
             model_id=model_id,
@@ -151,6 +155,18 @@ class SqlVersions:
         places = Finder(self._session, VERSIONS, fixed).places(search, limit)
         found = load_versions(self._session, [place.id for place in places])
         return [Hit(version, place) for version, place in zip(found, places, strict=True)]
+
+    def numbers(self, model: Model, *, stage: str | None = None) -> Sequence[int]:
+        statement = (
+            select(VersionRow.number)
+            .where(VersionRow.model_id == model.id, VersionRow.state != VersionState.ARCHIVED.value)
+            .order_by(VersionRow.number)
+        )
+        if stage is not None:
+            statement = statement.join(
+                VersionAnnotationRow, VersionAnnotationRow.version_id == VersionRow.id
+            ).where(VersionAnnotationRow.stage == stage)
+        return self._session.scalars(statement).all()
 
     def add_file(self, version: ModelVersion, file: ModelFile, time: datetime) -> None:
         blob = {"sha256": file.sha256, "size_bytes": file.size_bytes, "create_time": time}

@@ -103,7 +103,8 @@ class SqlWebhooks:
         self._session.execute(delete(WebhookRow).where(WebhookRow.id == webhook.id))
 
     def active(self) -> builtins.list[Webhook]:
-        return self._find(_webhooks().where(WebhookRow.state == WebhookState.ACTIVE.value))
+        active = WebhookRow.state == WebhookState.ACTIVE.value
+        return self._find(_webhooks().where(active, WebhookRow.secret != ""))
 
     def next_events(self, webhook: Webhook, *, after: int, limit: int) -> builtins.list[AuditEvent]:
         statement = (

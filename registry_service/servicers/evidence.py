@@ -80,7 +80,7 @@ class EvidenceMethods(ModelRegistryServiceServicer):
     async def GetLineage(self, request: pb.GetLineageRequest, context: Any) -> pb.GetLineageResponse:
         start = names.node("node", request.node)
         direction, depth = codec.direction(request.direction), codec.depth(request.depth)
-        page = Page(request, request.page_size, request.page_token, (int, str, str, str))
+        page = Page(request, request.page_size, request.page_token, lineage.EDGE_KEY)
         found = await self._calls.read(
             lambda tx: lineage.walk(
                 tx, request.node, start, direction=direction, depth=depth, after=page.after, limit=page.size
@@ -89,6 +89,6 @@ class EvidenceMethods(ModelRegistryServiceServicer):
         return pb.GetLineageResponse(
             nodes=[codec.to_node(node) for node in found.nodes],
             edges=[codec.to_edge(edge) for edge in found.edges],
-            next_page_token=page.token(found.edges[-1].key) if found.more else "",
+            next_page_token="" if found.last is None else page.token(found.last),
             truncated=found.truncated,
         )

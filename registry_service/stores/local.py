@@ -29,7 +29,7 @@ _SHA256_DIGITS = 64
 
 
 class LocalBlobs:
-    """`ports.BlobStore` in a folder of this machine; several processes may share it."""
+    """`ports_blobs.BlobStore` in a folder of this machine; several processes may share it."""
 
     def __init__(self, folder: Path) -> None:
         self._blobs = folder / "sha256"
@@ -87,10 +87,8 @@ class LocalBlobs:
             os.close(descriptor)
 
     def remove(self, sha256: str) -> None:
-        path = self._path(sha256)
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-            sync_folder(path.parent)
+        # Nobody waits for the disk: what a power cut brings back has no record, and is found again.
+        self._path(sha256).unlink(missing_ok=True)
 
     def stored(self) -> Iterator[StoredBlob]:
         # Folder by folder: of a great many names only those of one folder are in memory.

@@ -44,7 +44,7 @@ _ONE_RETRY: RetryConfig = {"max_retries": 1, "retry_timeout": timedelta(seconds=
 
 
 class S3Blobs:
-    """`ports.BlobStore` in a bucket; any number of processes may share it."""
+    """`ports_blobs.BlobStore` in a bucket; any number of processes may share it."""
 
     def __init__(self, bucket: str, prefix: str, *, allow_http: bool = False) -> None:
         """Region, endpoint and credentials are those of the AWS_… variables. allow_http: for an endpoint

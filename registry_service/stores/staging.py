@@ -39,7 +39,7 @@ _REREAD_BYTES = 1024 * 1024
 
 
 class LocalStaging:
-    """`staging.Staging` in a folder that several processes of one machine may share."""
+    """`ports_blobs.Staging` in a folder that several processes of one machine may share."""
 
     def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._monotonic = folder, monotonic
@@ -141,7 +141,7 @@ class LocalStaging:
 
 
 class LocalStaged:
-    """`staging.Staged`: the file of one call, and the digest of what is in it."""
+    """`ports_blobs.Staged`: the file of one call, and the digest of what is in it."""
 
     def __init__(
         self,

@@ -12,12 +12,13 @@ from registry_service.tables.base import Base, Id
 
 
 class EnvironmentRow(Base):
-    """What a run ran in, kept once. packages: sorted "name==version" lines."""
+    """What a run ran in, kept once. packages: sorted "name==version" lines, which the digest is over."""
 
     __tablename__ = "environment"
+    __table_args__ = (UniqueConstraint("digest", "python_version", "platform"),)
 
     id: Mapped[Id]
-    digest: Mapped[str] = mapped_column(unique=True)
+    digest: Mapped[str]
     python_version: Mapped[str]
     platform: Mapped[str]
     packages: Mapped[list[Any]]

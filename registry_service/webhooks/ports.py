@@ -54,7 +54,7 @@ class WebhookStore(Protocol):
         """With its deliveries."""
 
     def active(self) -> Sequence[Webhook]:
-        """All that are ACTIVE."""
+        """All that are ACTIVE and can sign."""
 
     def next_events(self, webhook: Webhook, *, after: int, limit: int) -> Sequence[AuditEvent]:
         """In order, the events above `after` that the webhook is about."""

@@ -52,10 +52,10 @@ def postgres_database(postgres_server: str) -> str:
     """The URL of a migrated database that the tests share, one after the other."""
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):
         # What the tests write need not outlive a power cut; they take a third of the time.
-        _maintain(postgres_server, f"ALTER SYSTEM SET {setting} = off")
-    _maintain(postgres_server, "SELECT pg_reload_conf()")
+        maintain(postgres_server, f"ALTER SYSTEM SET {setting} = off")
+    maintain(postgres_server, "SELECT pg_reload_conf()")
     name = f"registry_{uuid.uuid4().hex[:12]}"
-    _maintain(postgres_server, f"CREATE DATABASE {name}")
+    maintain(postgres_server, f"CREATE DATABASE {name}")
     url = _on(postgres_server, name)
     engine = open_engine(url)
     migrate(engine)
@@ -81,9 +81,9 @@ def empty_database(backend: str, fast_folder: Path, request: pytest.FixtureReque
         yield f"sqlite:///{fast_folder / 'registry.db'}"
         return
     server, name = request.getfixturevalue("postgres_server"), f"empty_{uuid.uuid4().hex[:12]}"
-    _maintain(server, f"CREATE DATABASE {name}")
+    maintain(server, f"CREATE DATABASE {name}")
     yield _on(server, name)
-    _maintain(server, f"DROP DATABASE {name} WITH (FORCE)")
+    maintain(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def database_url(backend: str, fast_folder: Path, request: pytest.FixtureRequest
     url = request.getfixturevalue("postgres_database")
     # As a replica does it, without the triggers that keep the evidence.
     tables = ", ".join(Base.metadata.tables)
-    _maintain(
+    maintain(
         url,
         "SET session_replication_role = replica; "
         # The chain of events begins with the one of the migration.
@@ -105,7 +105,7 @@ def database_url(backend: str, fast_folder: Path, request: pytest.FixtureRequest
         f"TRUNCATE {tables} RESTART IDENTITY; INSERT INTO audit_event SELECT * FROM beginning; "
         "INSERT INTO audit_head SELECT 1, sequence, hash FROM beginning",
     )
-    _maintain(url, "UPDATE alembic_version SET version_num = '0002'")
+    maintain(url, "UPDATE alembic_version SET version_num = '0002'")
     yield url
 
 
@@ -126,7 +126,7 @@ def desk(engine: Engine, clock: Callable[[], datetime]) -> Desk:
     return Desk(SqlDatabase(engine, busy_seconds=20), clock)
 
 
-def _maintain(server: str, statement: str) -> None:
+def maintain(server: str, statement: str) -> None:
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(statement))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import signal
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import lightgbm as lgb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from plumbline.features.client import FeatureClient
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
@@ -19,6 +21,7 @@ from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
 from tests.integration.trainer.conftest import ROWS, Stack, visits_table
 from tests.support import wait_until
+from trainer.config import TrainingConfig, load
 
 
 def _runs(stack: Stack) -> list[res.TrainingRun]:
@@ -50,6 +53,21 @@ def test_from_rows_to_champion_and_once_more(stack: Stack) -> None:
         "strain": "strained:strain",
     }
     assert [f.name for f in version.signature.request_data] == ["price"]
+
+    # What is needed to train it again.
+    run = stack.client.get_run(version.run)
+    kept = TrainingConfig.model_validate(yaml.safe_load(run.config))
+    assert kept == load(config, [], {})
+    assert run.environment.python_version == platform.python_version()
+    assert any(package.startswith("lightgbm==") for package in run.environment.packages)
+    record = stack.client.get_dataset(version.datasets[0])
+    recipe = json.loads(record.recipe)
+    assert recipe["entity_rows"]["uri"] == (stack.folder / "orders.parquet").as_uri()
+    assert recipe["split"]["rows"] == result["split"]
+    specs = {item.name: json.loads(item.spec) for item in record.feature_definitions}
+    assert set(specs) == {record.feature_service, *record.feature_views}
+    (strained,) = [spec for name, spec in specs.items() if "/strained@" in name]
+    assert [f["name"] for f in strained["request_data"]] == ["price"]
 
     # The way back: from the model to the data and the definitions it came from.
     lineage = {node.name for node in stack.client.get_lineage(version.name).nodes}
@@ -168,15 +186,16 @@ def test_bad_configuration_and_usage_end_with_2(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stop", "code", "state"),
-    [(signal.SIGTERM, 130, res.RUN_STATE_FAILED), (signal.SIGKILL, -9, res.RUN_STATE_RUNNING)],
+    ("stop", "code", "error"),
+    [(signal.SIGTERM, 130, "KeyboardInterrupt"), (signal.SIGKILL, -9, "given up: nothing was heard of it")],
 )
-def test_a_stop_asked_for_closes_the_run_and_a_kill_leaves_it(
-    stack: Stack, stop: signal.Signals, code: int, state: int
+def test_a_stop_asked_for_closes_the_run_and_a_kill_lets_its_lease_run_out(
+    stack: Stack, stop: signal.Signals, code: int, error: str
 ) -> None:
     endless = {"num_boost_round": 10_000_000, "early_stopping_rounds": 10_000_000, "threads": 1}
     snapshots = Path(stack.folder / "snapshots")
-    process = stack.start("--config", str(stack.config(training=endless)))
+    config = str(stack.config(training=endless))
+    process = stack.start("--config", config, PLUMBLINE_TRAINER_LEASE_SECONDS="3")
     try:
         wait_until(lambda: bool(list(snapshots.glob("[0-9a-f]*.parquet"))), 60, "a snapshot")
         process.send_signal(stop)
@@ -184,9 +203,10 @@ def test_a_stop_asked_for_closes_the_run_and_a_kill_leaves_it(
     finally:
         process.kill()
     assert process.returncode == code
+    wait_until(lambda: _runs(stack)[0].state != res.RUN_STATE_RUNNING, 30, "the end of the run")
     (run,) = _runs(stack)
-    assert run.state == state
-    assert run.error == ("KeyboardInterrupt" if state == res.RUN_STATE_FAILED else "")
+    assert run.state == res.RUN_STATE_FAILED
+    assert run.error.startswith(error)
 
 
 def test_rows_of_many_messages_come_back_whole(stack: Stack) -> None:

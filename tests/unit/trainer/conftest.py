@@ -99,7 +99,7 @@ class Bench:
     registry: FakeRegistry
     reporter: RecordingReporter
 
-    def job(self, *, dry_run: bool = False, **changes: Any) -> Job:
+    def job(self, *, dry_run: bool = False, lease: timedelta = timedelta(minutes=1), **changes: Any) -> Job:
         tracer = TracerProvider().get_tracer("test")
         return Job(
             TrainingConfig.model_validate(config_values(self.folder, **changes)),
@@ -108,7 +108,8 @@ class Bench:
             Steps(tracer, self.reporter),
             self.reporter,
             CodeRevision("shop", "0123abc", dirty=False),
-            Environment(("numpy==2",), "sha256:" + "0" * 64),
+            Environment(("numpy==2",), "sha256:" + "0" * 64, "3.11.7", "Linux-6"),
+            lease,
         )
 
     def write_entities(self, table: pa.Table) -> None:

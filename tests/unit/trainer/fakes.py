@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,14 @@ from plumbline.columns import field
 from plumbline.errors import PlumblineError
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as features_pb
-from plumbline.registry.errors import AliasNotFound, EtagMismatch, ModelNotFound, VersionImmutable
+from plumbline.registry.errors import (
+    AliasNotFound,
+    EtagMismatch,
+    ModelNotFound,
+    PolicyNotMet,
+    RunEnded,
+    VersionImmutable,
+)
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.times import timestamp
@@ -56,6 +64,7 @@ class FakeFeatures:
         self.values, self.batch_rows, self.tamper = values, batch_rows, tamper
         self.sent: pa.Table | None = None
         self.definition = "first"
+        self.view_definition = ""
         self._join_keys, self._request_data, self._name = join_keys, request_data or pa.schema([]), name
 
     def get_feature_service(self, name: str) -> defs.FeatureService:
@@ -67,6 +76,15 @@ class FakeFeatures:
             projections=[defs.FeatureProjection(view="things", view_digest=digest_of(f"v{self.definition}"))],
             join_keys=[field(f.name, f.type) for f in self._join_keys],
             request_data=[field(f.name, f.type) for f in self._request_data],
+        )
+
+    def get_feature_view(self, name: str) -> defs.FeatureView:
+        assert name == "things"
+        return defs.FeatureView(
+            project="shop",
+            name=name,
+            digest=digest_of(f"v{self.view_definition or self.definition}"),
+            features=[field(f.name, f.type) for f in self.values.schema],
         )
 
     def get_historical_features(
@@ -113,7 +131,8 @@ class FakeFeatures:
 class FakeRegistry:
     """registry_service in memory: states, compare-and-set and typed errors as the contract says.
 
-    fail_at: the method that raises `failure` instead of answering. before_set_alias: what others do at the
+    policies: what is wrong with any version, by protected alias. fail_at: the method that raises `failure`
+    instead of answering. before_set_alias: what others do at the
     last moment.
     """
 
@@ -124,6 +143,8 @@ class FakeRegistry:
         self.datasets: dict[str, res.Dataset] = {}
         self.aliases: dict[str, res.Alias] = {}
         self.files: dict[tuple[str, str], bytes] = {}
+        self.renewals: list[str] = []
+        self.policies: dict[str, str] = {}
         self.downloads = 0
         self.fail_at = ""
         self.failure: BaseException = PlumblineError("the registry is out of order")
@@ -134,14 +155,28 @@ class FakeRegistry:
         if method == self.fail_at:
             raise self.failure
 
-    def start_run(self, run: res.TrainingRun) -> res.TrainingRun:
+    def start_run(self, run: res.TrainingRun, *, lease: timedelta | None = None) -> res.TrainingRun:
         self._enter("start_run")
         kept = res.TrainingRun()
         kept.CopyFrom(run)
         kept.name, kept.state = f"runs/{len(self.runs) + 1}", res.RUN_STATE_RUNNING
         kept.start_time.GetCurrentTime()
         self.runs[kept.name] = kept
+        if lease is not None:
+            self._renew(kept, lease)
         return kept
+
+    def renew_run(self, name: str, lease: timedelta) -> res.TrainingRun:
+        self.renewals.append(name)
+        self._enter("renew_run")
+        run = self.runs[name]
+        if run.state != res.RUN_STATE_RUNNING:
+            raise RunEnded(name)
+        self._renew(run, lease)
+        return run
+
+    def _renew(self, run: res.TrainingRun, lease: timedelta) -> None:
+        run.lease_expire_time.FromDatetime(datetime.now(UTC) + lease)
 
     def list_runs(self) -> Iterator[res.TrainingRun]:
         return iter(list(self.runs.values())[::-1])
@@ -259,6 +294,8 @@ class FakeRegistry:
         if (must_not_exist and present) or (etag and (present is None or present.etag != etag)):
             raise EtagMismatch(name)
         assert self.versions[version].state == res.VERSION_STATE_READY
+        if name in self.policies:
+            raise PolicyNotMet(self.policies[name])
         return self.put_alias(name, version, reason)
 
     def put_alias(self, name: str, version: str, reason: str = "by hand") -> res.Alias:

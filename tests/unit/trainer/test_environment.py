@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -72,6 +73,8 @@ def test_remotes(remote: str, shown: str) -> None:
 
 def test_packages_are_sorted_and_digested() -> None:
     environment = installed_packages()
+    assert environment.python == platform.python_version()
+    assert environment.platform == platform.platform()
     assert list(environment.lines) == sorted(set(environment.lines))
     assert f"lightgbm=={metadata.version('lightgbm')}" in environment.lines
     text = "\n".join(environment.lines) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from plumbline.errors import PlumblineError, Unavailable
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.types.v1 import column_pb2 as types_pb
+from tests.support import wait_until
 from tests.unit.trainer.conftest import ROWS, Bench, entity_table, fake_features, feature_table
 from tests.unit.trainer.fakes import digest_of
+from trainer.config import TrainingConfig
 from trainer.entities import ROW_NUMBER
 from trainer.errors import ConfigError, DataRefused, JoinBroken, TrainerError
 
@@ -109,6 +113,48 @@ def test_the_dataset_on_record_is_the_snapshot_on_disk(bench: Bench) -> None:
         pa.Table.from_arrays([*entity_table().columns, *feature_table().columns], names=table.schema.names)
     )
     assert [path.name for path in Path(result.snapshot).parent.iterdir()] == [Path(result.snapshot).name]
+
+
+def test_what_is_needed_to_train_again_is_on_record(bench: Bench) -> None:
+    result = bench.job(training={"num_boost_round": 9, "threads": 1, "seed": 5}).run()
+    run = bench.registry.runs["runs/1"]
+    config = TrainingConfig.model_validate(yaml.safe_load(run.config))
+    assert (config.training.num_boost_round, config.training.seed) == (9, 5)
+    # Defaults are written out: they may be others in a later version.
+    assert config.as_yaml() == run.config
+    assert "early_stopping_rounds: 50" in run.config
+    assert (run.environment.python_version, run.environment.platform) == ("3.11.7", "Linux-6")
+    assert list(run.environment.packages) == ["numpy==2"]
+
+    (dataset,) = bench.registry.datasets.values()
+    recipe = json.loads(dataset.recipe)
+    assert recipe["entity_rows"] == {
+        "path": str(bench.folder / "entities.parquet"),
+        "uri": (bench.folder / "entities.parquet").as_uri(),
+        "event_timestamp": "event_timestamp",
+        "label": "late",
+        "label_timestamp": "known_at",
+        "row_id": ["row"],
+        "rows": ROWS,
+        "digest": f"sha256:{dataset.entity_digest}",
+    }
+    assert recipe["features"]["digest"] == digest_of("first")
+    assert recipe["split"]["at"] == {
+        "valid_start": "2024-01-07T00:00:00Z",
+        "test_start": "2024-01-09T00:00:00Z",
+    }
+    assert recipe["split"]["rows"] == result.split
+    service, view = dataset.feature_definitions
+    assert service.name == dataset.feature_service
+    assert view.name == dataset.feature_views[0]
+    assert [f["name"] for f in json.loads(view.spec)["features"]] == ["signal", "noise", "kind"]
+    assert json.loads(service.spec)["projections"][0]["view"] == "things"
+
+
+def test_a_view_that_changes_after_the_join_stops_the_job(bench: Bench) -> None:
+    bench.features.view_definition = "second"
+    with pytest.raises(JoinBroken, match="definition of 'things' changed while"):
+        bench.job().run()
 
 
 def test_the_label_never_leaves_the_job(bench: Bench) -> None:
@@ -264,6 +310,27 @@ def test_runs_that_never_ended_are_named_at_the_start(bench: Bench) -> None:
     bench.job().run()
     (warning,) = bench.reporter.warnings
     assert "plumbline runs fail runs/forgotten --reason" in warning
+
+
+def test_runs_with_a_lease_end_by_themselves(bench: Bench) -> None:
+    bench.job().run()
+    run = bench.registry.runs["runs/1"]
+    run.state, run.error = res.RUN_STATE_RUNNING, ""
+    run.start_time.FromDatetime(datetime.now(UTC) - timedelta(days=2))
+    bench.job().run()
+    assert bench.reporter.warnings == []
+
+
+def test_the_registry_hears_of_a_job_while_it_runs(bench: Bench) -> None:
+    def wait_for_a_sign(table: pa.Table) -> pa.Table:
+        wait_until(lambda: len(bench.registry.renewals) >= 2, what="two renewals")
+        return table
+
+    bench.features.tamper = wait_for_a_sign
+    bench.job(lease=timedelta(milliseconds=60)).run()
+    assert set(bench.registry.renewals) == {"runs/1"}
+    assert bench.registry.runs["runs/1"].state == res.RUN_STATE_FINISHED
+    assert "trainer-lease" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_an_archived_model_is_refused(bench: Bench) -> None:
