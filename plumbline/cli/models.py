@@ -72,9 +72,7 @@ def search(
         if json:
             print_json(found)
             return
-        _print_versions(
-            found, lambda version: version.name.removeprefix("models/").replace("/versions/", "/")
-        )
+        _print_versions(found, lambda version: f"{model_of(version.name)}/{version.version}")
 
 
 @models.command("show")

@@ -77,8 +77,10 @@ class RegistryClient(
     def list_models(
         self, *, condition: str = "", order_by: str = "", show_archived: bool = False
     ) -> Iterator[res.Model]:
-        """All models, by name, page after page. condition: a filter, as in
-        `name = "fraud-*" AND tags.team = "risk"`; order_by: as in "update_time desc". Raises InvalidFilter."""
+        """All models, by name, page after page. Raises InvalidFilter.
+
+        condition: a filter, as in `name = "fraud-*" AND tags.team = "risk"`. order_by: as in "update_time desc".
+        """
         request = pb.ListModelsRequest(filter=condition, order_by=order_by, show_archived=show_archived)
         for page in self._pages(self._stub.ListModels, request):
             yield from page.models
@@ -183,9 +185,11 @@ class RegistryClient(
     def list_versions(
         self, model: str, *, condition: str = "", order_by: str = "", page_size: int = 0
     ) -> Iterator[res.ModelVersion]:
-        """All versions of a model, or of all models ("-"), newest first, page after page. condition: a filter,
-        as in `metrics.auc >= 0.75 AND NOT aliases:champion`; order_by: as in "metrics.auc desc". Raises
-        ModelNotFound, InvalidFilter."""
+        """All versions of a model, or of all models ("-"), newest first. Raises ModelNotFound, InvalidFilter.
+
+        condition: a filter, as in `metrics.auc >= 0.75 AND NOT aliases:champion`. order_by: as in
+        "metrics.auc desc". page_size: how many are asked for at a time; 0 means 100.
+        """
         request = pb.ListVersionsRequest(
             parent=model_name(model), filter=condition, order_by=order_by, page_size=page_size
         )
