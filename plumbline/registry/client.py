@@ -79,7 +79,8 @@ class RegistryClient(
     ) -> Iterator[res.Model]:
         """All models, by name, page after page. Raises InvalidFilter.
 
-        condition: a filter, as in `name = "fraud-*" AND tags.team = "risk"`. order_by: as in "update_time desc".
+        condition: a filter, as in `name = "fraud-*" AND tags.team = "risk"`. order_by: as in
+        "update_time desc".
         """
         request = pb.ListModelsRequest(filter=condition, order_by=order_by, show_archived=show_archived)
         for page in self._pages(self._stub.ListModels, request):

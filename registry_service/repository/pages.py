@@ -11,9 +11,13 @@ from sqlalchemy.orm import Session, aliased
 
 from registry_service.filtering.ast import And, Comparison, Expression, Not, Operator, Order, comparisons
 from registry_service.filtering.search import Place, Search
+from registry_service.repository.common import one_of
 from registry_service.repository.conditions import Comparer, Condition
 from registry_service.repository.sources import Attribute, Column, Rows, Source
 from registry_service.tables import Base
+
+#: So many rows are found by their ids and sorted.
+_FEW = 1_000
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,18 @@ class _Key:
 class Finder:
     """Finds the pages of one list."""
 
-    def __init__(self, session: Session, target: Target, fixed: Sequence[Condition] = ()) -> None:
-        """fixed: holds for all of the list, whatever is searched."""
+    def __init__(
+        self,
+        session: Session,
+        target: Target,
+        fixed: Sequence[Condition] = (),
+        joined: Mapping[str, Condition] | None = None,
+    ) -> None:
+        """fixed: holds for all of the list, whatever is searched. joined: the same about a table that may be
+        joined, so that its indexes can serve."""
         self._session, self._target, self._fixed = session, target, tuple(fixed)
+        self._joined = joined or {}
+        self._known: dict[Comparison, Condition | None] = {}
         self._compare = Comparer(session.get_bind().dialect.name)
 
     def places(self, search: Search, limit: int) -> list[Place]:
@@ -108,6 +121,8 @@ class Finder:
         for name in self._tables(search):
             table, condition = self._target.joins[name]
             statement = statement.join(table, condition)
+            if name in self._joined:
+                statement = statement.where(self._joined[name])
         statement = statement.where(*self._fixed)
         if search.where is not None:
             statement = statement.where(*self._conjuncts(search.where))
@@ -123,7 +138,26 @@ class Finder:
     def _conjuncts(self, expression: Expression) -> list[Condition]:
         if isinstance(expression, And):
             return [condition for part in expression.parts for condition in self._conjuncts(part)]
-        return [self._condition(expression)]
+        few = self._few(expression)
+        return [self._condition(expression) if few is None else few]
+
+    def _few(self, expression: Expression) -> Condition | None:
+        """A condition that few rows meet, by their ids; None for others.
+
+        Without it a database has to guess whether to look for the few, and then to sort them, or to go
+        through the list in its order until a page is full. The first is right for few, the second for many.
+        """
+        if not isinstance(expression, Comparison) or expression.unset_matches:
+            return None
+        if expression in self._known:
+            return self._known[expression]
+        source = self._target.fields[expression.field]
+        owners = source.owners(expression, self._compare) if isinstance(source, Rows) else None
+        ids = [] if owners is None else list(self._session.scalars(owners.limit(_FEW + 1)))
+        few = owners is not None and len(ids) <= _FEW
+        found = one_of(self._session, self._target.id, ids) if few else None
+        self._known[expression] = found
+        return found
 
     def _condition(self, expression: Expression) -> Condition:
         if isinstance(expression, Comparison):

@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Double, Text, and_, cast, exists, func, literal, not_, or_, select
+from sqlalchemy import Double, Select, Text, and_, cast, exists, func, literal, not_, or_, select
 
-from registry_service.filtering.ast import Comparison, Operator
+from registry_service.filtering.ast import Comparison, Operator, Pattern
 from registry_service.repository.conditions import Comparer, Condition, constant
 
 #: A column, or an attribute of a table's class, which stands for one.
 Attribute = Any
 #: The longest value, in characters, that the index of values holds; databases refuse entries much longer.
 INDEXED = 200
+
+
+_INDEXED = (
+    Operator.PRESENT,
+    Operator.EQUAL,
+    Operator.LESS,
+    Operator.LESS_OR_EQUAL,
+    Operator.GREATER,
+    Operator.GREATER_OR_EQUAL,
+)
 
 
 class Source(Protocol):
@@ -92,6 +102,18 @@ class Rows:
         if comparison.unset_matches:
             return or_(found, not_(exists().where(self.link == self.owner, *entry)))
         return found
+
+    def owners(self, comparison: Comparison, compare: Comparer) -> Select[Any] | None:
+        """The ids for which it holds, where an index finds them; else None."""
+        asked, value = comparison.operator, comparison.value
+        if asked is Operator.PRESENT and comparison.key is None:
+            return None
+        if asked not in _INDEXED or (
+            isinstance(value, Pattern) and (self.short is not None or value.any_before)
+        ):
+            return None
+        holds = [] if asked is Operator.PRESENT else [self._holds(comparison, compare)]
+        return select(self.link).where(self.link.is_not(None), *self._entry(comparison), *holds)
 
     def _entry(self, comparison: Comparison) -> list[Condition]:
         conditions = [] if self.also is None else [self.also]
