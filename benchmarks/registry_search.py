@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from statistics import median
+from typing import Any
 
 from sqlalchemy import Engine, event, insert, text
 
@@ -134,9 +135,9 @@ def measure(
 
 def explained(engine: Engine, database: SqlDatabase, condition: str, order: str, model: str) -> Sequence[str]:
     """The plan of the statement that finds a page."""
-    seen: list[tuple[str, object]] = []
+    seen: list[tuple[str, Any]] = []
 
-    def note(_c: object, _cursor: object, statement: str, parameters: object, *_more: object) -> None:
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, *_more: object) -> None:
         seen.append((statement, parameters))
 
     event.listen(engine, "before_cursor_execute", note)
@@ -146,7 +147,7 @@ def explained(engine: Engine, database: SqlDatabase, condition: str, order: str,
     sqlite = engine.dialect.name == "sqlite"
     with engine.connect() as connection:
         prefix = "EXPLAIN QUERY PLAN " if sqlite else "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) "
-        rows = connection.exec_driver_sql(prefix + sql, parameters).all()  # type: ignore[call-overload]
+        rows = connection.exec_driver_sql(prefix + sql, parameters).all()
     return [str(row[-1]) for row in rows]
 
 

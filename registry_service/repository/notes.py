@@ -22,7 +22,7 @@ def read_tags(
     statement = (
         select(owner, table.key, table.value).where(one_of(session, owner, ids)).order_by(owner, table.key)
     )
-    for owner_id, key, value in session.execute(statement):
+    for owner_id, key, value in session.connection().execute(statement):
         found[owner_id][key] = value
     return found
 

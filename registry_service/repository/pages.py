@@ -170,7 +170,7 @@ class Finder:
     def _read(self, statement: Select[Any], keys: Sequence[_Key], limit: int) -> list[Place]:
         ordered = [key.column.desc() if key.descending else key.column.asc() for key in keys]
         statement = statement.add_columns(*[key.column for key in keys]).order_by(*ordered).limit(limit)
-        return [Place(tuple(row[:-1]), row[-1]) for row in self._session.execute(statement)]
+        return [Place(tuple(row[:-1]), row[-1]) for row in self._session.connection().execute(statement)]
 
 
 def _beyond(keys: Sequence[_Key], values: Sequence[Any]) -> Condition:

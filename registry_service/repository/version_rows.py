@@ -37,6 +37,8 @@ from registry_service.tables import (
     VersionTagRow,
 )
 
+# Statements are run on the connection: the session's own way of reading takes half as long again.
+_STATES = {state.value: state for state in VersionState}
 _Origin = aliased(VersionRow)
 _OriginModel = aliased(ModelRow)
 
@@ -85,7 +87,7 @@ def load_versions(session: Session, ids: Sequence[int]) -> list[ModelVersion]:
     """In the order of the ids, all of which must be there."""
     if not ids:
         return []
-    rows = session.execute(version_rows().where(one_of(session, VersionRow.id, ids))).all()
+    rows = session.connection().execute(version_rows().where(one_of(session, VersionRow.id, ids))).all()
     found = {version.id: version for version in to_versions(session, rows)}
     return [found[version_id] for version_id in ids]
 
@@ -101,7 +103,7 @@ def to_versions(session: Session, rows: Sequence[Row[Any]]) -> list[ModelVersion
         ModelVersion(
             id=row.id,
             ref=VersionRef(row.model, row.number),
-            state=VersionState(row.state),
+            state=_STATES[row.state],
             description=row.description,
             tags=tags[row.id],
             signature=_signature(signatures, row.signature),
@@ -139,7 +141,7 @@ def _datasets(session: Session, ids: Sequence[int]) -> defaultdict[int, list[str
         .where(one_of(session, VersionDatasetRow.version_id, ids))
         .order_by(VersionDatasetRow.version_id, VersionDatasetRow.position)
     )
-    for version_id, digest in session.execute(statement):
+    for version_id, digest in session.connection().execute(statement):
         found[version_id].append(digest)
     return found
 
@@ -152,7 +154,7 @@ def _files(session: Session, ids: Sequence[int]) -> defaultdict[int, list[ModelF
         .where(one_of(session, FileRow.version_id, ids))
         .order_by(FileRow.version_id, FileRow.path)
     )
-    for version_id, path, sha256, size, media_type in session.execute(statement):
+    for version_id, path, sha256, size, media_type in session.connection().execute(statement):
         found[version_id].append(ModelFile(path, sha256, size, media_type))
     return found
 
@@ -172,7 +174,7 @@ def _evaluations(session: Session, ids: Sequence[int]) -> defaultdict[int, list[
         .where(one_of(session, EvaluationRow.version_id, ids))
         .order_by(EvaluationRow.id)
     )
-    for version_id, digest, split, metrics, time, actor in session.execute(statement):
+    for version_id, digest, split, metrics, time, actor in session.connection().execute(statement):
         values = {name: float(value) for name, value in metrics.items()}
         found[version_id].append(Evaluation(digest, split, values, time, actor))
     return found
@@ -185,7 +187,7 @@ def _aliases(session: Session, ids: Sequence[int]) -> defaultdict[int, list[str]
         .where(one_of(session, AliasRow.version_id, ids))
         .order_by(AliasRow.name)
     )
-    for version_id, name in session.execute(statement):
+    for version_id, name in session.connection().execute(statement):
         if version_id is not None:
             found[version_id].append(name)
     return found
