@@ -52,7 +52,7 @@ def _fill(client: RegistryClient, folder: Path) -> None:
                     version, res.Evaluation(dataset=data, split="test", metrics={"auc": auc + bonus})
                 )
         client.set_alias(f"{model}@champion", f"{model}/2", reason="best")
-    client.record_deployment("fraud-eu/2", "production", "host")
+    client.record_deployment("fraud-eu/2", "production", target="host")
 
 
 def _names(versions: Iterator[res.ModelVersion]) -> list[str]:
@@ -111,7 +111,7 @@ def test_an_error_says_where_and_what_is_allowed(client: RegistryClient) -> None
     with pytest.raises(InvalidFilter, match=r"position 20: .*'flavour'.*tags\.KEY") as caught:
         list(client.list_versions("-", condition="version > 1 AND -(flavour = sweet)"))
     assert caught.value.metadata["position"] == "20"
-    with pytest.raises(InvalidFilter, match="order_by, position 1: .*latest_version"):
+    with pytest.raises(InvalidFilter, match=r"order_by, position 1: .*latest_version"):
         list(client.list_models(order_by="color"))
 
 
