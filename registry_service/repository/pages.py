@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 from registry_service.filtering.ast import And, Comparison, Expression, Not, Operator, Order, comparisons
 from registry_service.filtering.search import Place, Search
 from registry_service.repository.common import one_of
-from registry_service.repository.conditions import Comparer, Condition
+from registry_service.repository.conditions import Comparer, Condition, constant
 from registry_service.repository.sources import Attribute, Column, Rows, Source
 from registry_service.tables import Base
 
@@ -152,10 +152,14 @@ class Finder:
         if expression in self._known:
             return self._known[expression]
         source = self._target.fields[expression.field]
-        owners = source.owners(expression, self._compare) if isinstance(source, Rows) else None
-        ids = [] if owners is None else list(self._session.scalars(owners.limit(_FEW + 1)))
-        few = owners is not None and len(ids) <= _FEW
-        found = one_of(self._session, self._target.id, ids) if few else None
+        owners = source.owners(expression, self._compare) if isinstance(source, Column | Rows) else None
+        found: Condition | None = None
+        if owners is not None and isinstance(source, Column | Rows):
+            ids = list(self._session.scalars(owners.limit(_FEW + 1)))
+            if not ids:
+                found = constant(False)
+            elif len(ids) <= _FEW:
+                found = one_of(self._session, source.owner, ids)
         self._known[expression] = found
         return found
 

@@ -35,11 +35,21 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the row, or of a row joined to it. joins: what has to be joined for that, by name."""
+    """A column of the row, or of a row joined to it.
+
+    joins: what has to be joined for that, by name. owner, id: where this row holds the id of the joined one,
+    and that id, if there are few joined ones for many of these rows.
+    """
 
     value: Attribute
     joins: tuple[str, ...] = ()
     nullable: bool = False
+    owner: Attribute = None
+    id: Attribute = None
+
+    def owners(self, comparison: Comparison, compare: Comparer) -> Select[Any] | None:
+        """The ids of the joined rows for which it holds."""
+        return None if self.owner is None else select(self.id).where(self.condition(comparison, compare))
 
     def condition(self, comparison: Comparison, compare: Comparer) -> Condition:
         if self.nullable:
