@@ -90,7 +90,6 @@ def create_tables() -> None:
         sa.PrimaryKeyConstraint("model_id", "key", name="pk_model_tag"),
     )
     op.create_index("ix_model_tag_key_model_id", "model_tag", ["key", "model_id"], unique=False)
-    _index_values("model_tag", "model_id")
     op.create_table(
         "promotion_policy",
         sa.Column("id", ID, autoincrement=True, nullable=False),
@@ -239,7 +238,16 @@ def create_tables() -> None:
         sa.PrimaryKeyConstraint("version_id", "key", name="pk_version_tag"),
     )
     op.create_index("ix_version_tag_key_version_id", "version_tag", ["key", "version_id"], unique=False)
-    _index_values("version_tag", "version_id")
+    for table, owner in (("model_tag", "model_id"), ("version_tag", "version_id")):
+        short = sa.text("length(value) <= 200")
+        op.create_index(
+            f"ix_{table}_short_value",
+            table,
+            ["key", "value", owner],
+            unique=False,
+            sqlite_where=short,
+            postgresql_where=short,
+        )
 
 
 def add_columns(*, sqlite: bool) -> None:
@@ -284,19 +292,6 @@ INDEXED = (
     ("training_run", "lease_expire_time"),
     ("training_run", "parent_id"),
 )
-
-
-def _index_values(table: str, owner: str) -> None:
-    """Of tags by their value; longer ones would be too long for PostgreSQL's indexes."""
-    short = sa.text("length(value) <= 200")
-    op.create_index(
-        f"ix_{table}_key_value_{owner}",
-        table,
-        ["key", "value", owner],
-        unique=False,
-        sqlite_where=short,
-        postgresql_where=short,
-    )
 
 
 def _reference(number: str, table: str, column: str, other: str) -> str:
