@@ -22,12 +22,14 @@ deployments = typer.Typer(help="Which version runs where, from when to when.", n
 @deployments.command("list")
 def list_deployments(
     everything: Annotated[bool, typer.Option("--all", help="Those that have ended too.")] = False,
+    condition: Annotated[str, typer.Option("--filter", help="As in: environment = production")] = "",
     limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 100,
     json: Json = False,
 ) -> None:
     """What runs now; newest first."""
     with errors_for_people(), registry() as client:
-        found = list(islice((item for item in client.list_deployments() if everything or _live(item)), limit))
+        all_of_them = client.list_deployments(condition)
+        found = list(islice((item for item in all_of_them if everything or _live(item)), limit))
         if json:
             print_json(found)
             return

@@ -79,9 +79,15 @@ class RegistryClient(
         """A model by name; "flight_delay" is short for "models/flight_delay". Raises ModelNotFound."""
         return self._call(self._stub.GetModel, pb.GetModelRequest(name=model_name(name)))
 
-    def list_models(self, *, show_archived: bool = False) -> Iterator[res.Model]:
-        """All models, by name, page after page."""
-        request = pb.ListModelsRequest(show_archived=show_archived)
+    def list_models(
+        self, *, condition: str = "", order_by: str = "", show_archived: bool = False
+    ) -> Iterator[res.Model]:
+        """All models, by name, page after page. Raises InvalidFilter.
+
+        condition: a filter, as in `name = "fraud-*" AND tags.team = "risk"`. order_by: as in
+        "update_time desc".
+        """
+        request = pb.ListModelsRequest(filter=condition, order_by=order_by, show_archived=show_archived)
         for page in self._pages(self._stub.ListModels, request):
             yield from page.models
 
@@ -182,9 +188,17 @@ class RegistryClient(
         """By models/m/versions/3 or models/m/aliases/a; short: m/3, m@a."""
         return self._call(self._stub.GetVersion, pb.GetVersionRequest(name=version_name(name)))
 
-    def list_versions(self, model: str) -> Iterator[res.ModelVersion]:
-        """All versions of a model, newest first."""
-        request = pb.ListVersionsRequest(parent=model_name(model))
+    def list_versions(
+        self, model: str, *, condition: str = "", order_by: str = "", page_size: int = 0
+    ) -> Iterator[res.ModelVersion]:
+        """All versions of a model, or of all models ("-"), newest first. Raises ModelNotFound, InvalidFilter.
+
+        condition: a filter, as in `metrics.auc >= 0.75 AND NOT aliases:champion`. order_by: as in
+        "metrics.auc desc". page_size: how many are asked for at a time; 0 means 100.
+        """
+        request = pb.ListVersionsRequest(
+            parent=model_name(model), filter=condition, order_by=order_by, page_size=page_size
+        )
         for page in self._pages(self._stub.ListVersions, request):
             yield from page.versions
 
