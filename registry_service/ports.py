@@ -301,8 +301,8 @@ class AuditStore(Protocol):
     ) -> Sequence[AuditEvent]:
         """In order, those with a sequence above `after`; of some kinds, of one model, where given."""
 
-    def page(self, *, before: int | None, limit: int) -> Sequence[AuditEvent]:
-        """Newest first, those with a sequence below `before`."""
+    def search(self, search: Search, limit: int) -> Sequence[Hit[AuditEvent]]:
+        """A page of events; ids are sequences."""
 
     def hash_at(self, sequence: int) -> str | None:
         """The hash of an event; None when there is none of that sequence."""

@@ -13,13 +13,14 @@ from registry_service.filtering.search import Hit, Search
 
 @dataclass(frozen=True)
 class VersionSummary:
-    """model_archived: whether its model is. run: the run's id, "" when no run made it. feature_service: of
-    the signature, "" when there is none. has_files: whether it has bytes in the registry."""
+    """model_archive_time: of its model, None while that is active. run: the run's id, "" when no run made it.
+    feature_service: of the signature, "" when there is none. has_files: whether it has bytes in the registry.
+    """
 
     id: int
     model_id: int
     ref: VersionRef
-    model_archived: bool
+    model_archive_time: datetime | None
     state: VersionState
     stage: str
     description: str

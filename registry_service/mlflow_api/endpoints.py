@@ -8,7 +8,7 @@ from typing import Any
 
 from plumbline.registry.errors import VersionNotFound
 from registry_service.calls import Calls
-from registry_service.checks import check_active
+from registry_service.checks import check_active, check_not_archived
 from registry_service.commands import CreateModel, SetAlias
 from registry_service.domain import STAGES, AliasRef, Model
 from registry_service.mlflow_api import changes, codec, places, sources
@@ -211,7 +211,7 @@ class VersionEndpoints:
         ref = version_ref(call.arguments)
 
         def read(transaction: Transaction) -> Answer:
-            summary = changes.check_visible(transaction.summaries.get(ref))
+            summary = changes.find_version(transaction, ref)
             return Answer(_version_reply(summary), summary.model_id)
 
         return await self._reads.read(("mlflow/version", ref), read)
@@ -220,7 +220,7 @@ class VersionEndpoints:
         ref = alias_ref(call.arguments)
 
         def read(transaction: Transaction) -> Answer:
-            summary = changes.check_visible(_of_alias(transaction, ref))
+            summary = _of_alias(transaction, ref)
             return Answer(_version_reply(summary), summary.model_id)
 
         return await self._reads.read(("mlflow/alias", ref), read)
@@ -237,7 +237,7 @@ class VersionEndpoints:
     async def download_uri(self, call: Call) -> bytes:
         """Of files kept here, where this facade serves them; else the source."""
         ref = version_ref(call.arguments)
-        summary = await self._calls.read(lambda tx: changes.check_visible(tx.summaries.get(ref)))
+        summary = await self._calls.read(lambda tx: changes.find_version(tx, ref))
         uri = f"{call.artifacts}/{places.of_version(ref)}" if summary.has_files else summary.source
         return codec.encode({"artifact_uri": uri})
 
@@ -272,7 +272,9 @@ def _active(transaction: Transaction, name: str) -> Model:
 
 def _of_alias(transaction: Transaction, ref: AliasRef) -> VersionSummary:
     if ref.alias.lower() != "latest":
-        return transaction.summaries.get(ref)
+        found = transaction.summaries.get(ref)
+        check_not_archived(ref.model, found.model_archive_time)
+        return found
     model = _active(transaction, ref.model)
     latest = transaction.summaries.latest([model.id]).get(model.id, ())
     if not latest:

@@ -126,7 +126,8 @@ def _order(kind: Searchable, clause: str) -> Order:
         _fail([clause], f"Invalid order_by clause '{clause}'. Could not be parsed.")
     key = words[0].strip('`"').removeprefix("attribute.").strip('`"')
     if key not in kind.keys:
-        _fail([clause], f"Invalid order by key '{key}' specified. Valid keys are '{set(kind.keys)}'")
+        what = "attribute key" if kind is VERSIONS else "order by key"
+        _fail([clause], f"Invalid {what} '{key}' specified. Valid keys are '{set(kind.keys)}'")
     direction = words[1].lower() if len(words) == 2 else "asc"
     if direction not in ("asc", "desc"):
         _fail([clause], f"Invalid ordering key in order_by clause '{clause}'.")

@@ -35,6 +35,7 @@ from registry_service.domain import (
 )
 from registry_service.names import NodeName
 from registry_service.ports_impact import ReachedVersion
+from registry_service.repository.deployments import to_deployment
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.relations import RELATIONS
 from registry_service.tables import (
@@ -170,7 +171,7 @@ class SqlImpact:
         )
         found: defaultdict[int, list[Deployment]] = defaultdict(list)
         for row, model, number in self._session.execute(statement):
-            found[row.version_id].append(_deployment(row, VersionRef(model, number)))
+            found[row.version_id].append(to_deployment(row, VersionRef(model, number)))
         return found
 
     def _keys(self, kind: NodeKind, statement: Select[Any]) -> list[NodeKey]:
@@ -188,22 +189,4 @@ def _live(moment: datetime) -> ColumnElement[bool]:
     return and_(
         DeploymentRow.end_time.is_(None),
         or_(DeploymentRow.lease_expire_time.is_(None), DeploymentRow.lease_expire_time > moment),
-    )
-
-
-def _deployment(row: DeploymentRow, version: VersionRef) -> Deployment:
-    return Deployment(
-        id=row.id,
-        name=row.name,
-        version=version,
-        environment=row.environment,
-        target=row.target,
-        alias=row.alias,
-        attributes=row.attributes,
-        start_time=row.start_time,
-        end_time=row.end_time,
-        lease_expire_time=row.lease_expire_time,
-        end_reason=row.end_reason,
-        actor=row.actor,
-        revision=row.revision,
     )

@@ -141,7 +141,7 @@ def _summary(row: Any, tags: Mapping[str, str], aliases: tuple[str, ...]) -> Ver
         id=row.id,
         model_id=row.model_id,
         ref=VersionRef(row.model, row.number),
-        model_archived=row.archive_time is not None,
+        model_archive_time=row.archive_time,
         state=VersionState(row.state),
         stage=row.stage,
         description=row.description,
