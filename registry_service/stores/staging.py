@@ -47,6 +47,7 @@ class LocalStaging:
 
     def prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.expire()
 
     def received(self, upload: Upload) -> int:
         return max((size for _, size in self._free(upload)), default=0)
