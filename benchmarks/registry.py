@@ -9,6 +9,7 @@ runs only the cases with such words in their names, DATABASES=SQLite only those 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -37,6 +38,8 @@ _WORKERS = (2,) if QUICK else (4, 2)
 
 def main() -> None:
     """The table."""
+    # So that servers and folders go with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     rows: list[Row] = []
     about = _about()
     with ExitStack() as stack:

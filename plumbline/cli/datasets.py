@@ -84,7 +84,7 @@ def show(
             ],
         )
         for definition in item.feature_definitions:
-            console.print(f"[bold]{definition.name.partition('@')[0]}[/bold]")
+            console.print(definition.name.partition("@")[0], markup=False, style="bold")
             console.print(_indented(definition.spec), markup=False)
         if item.recipe:
             console.print("[bold]recipe[/bold]")

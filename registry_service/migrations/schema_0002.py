@@ -233,6 +233,16 @@ def create_tables() -> None:
         sa.PrimaryKeyConstraint("version_id", "key", name="pk_version_tag"),
     )
     op.create_index("ix_version_tag_key_version_id", "version_tag", ["key", "version_id"], unique=False)
+    for table, owner in (("model_tag", "model_id"), ("version_tag", "version_id")):
+        short = sa.text("length(value) <= 200")
+        op.create_index(
+            f"ix_{table}_short_value",
+            table,
+            ["key", "value", owner],
+            unique=False,
+            sqlite_where=short,
+            postgresql_where=short,
+        )
 
 
 def add_columns(*, sqlite: bool) -> None:

@@ -111,15 +111,15 @@ class ModelEndpoints:
     async def search(self, call: Call) -> bytes:
         asked = PagedSearch(MODELS, call.arguments)
 
-        def read(transaction: Transaction) -> bytes:
+        def read(transaction: Transaction) -> Answer:
             found, token = asked.cut(
                 transaction.models.search(asked.search, archived=False, limit=asked.limit)
             )
             latest = transaction.summaries.latest([model.id for model in found])
             items = [codec.model(model, latest.get(model.id, ())) for model in found]
-            return _page_reply("registered_models", items, token)
+            return Answer(_page_reply("registered_models", items, token), None)
 
-        return await self._calls.read(read)
+        return await self._reads.read(("mlflow/models", asked.key), read)
 
     async def latest_versions(self, call: Call) -> bytes:
         name = model_name(call.arguments)
@@ -228,11 +228,12 @@ class VersionEndpoints:
     async def search(self, call: Call) -> bytes:
         asked = PagedSearch(VERSIONS, call.arguments)
 
-        def read(transaction: Transaction) -> bytes:
+        def read(transaction: Transaction) -> Answer:
             found, token = asked.cut(transaction.summaries.versions(asked.search, asked.limit))
-            return _page_reply("model_versions", [codec.version(summary) for summary in found], token)
+            items = [codec.version(summary) for summary in found]
+            return Answer(_page_reply("model_versions", items, token), None)
 
-        return await self._calls.read(read)
+        return await self._reads.read(("mlflow/versions", asked.key), read)
 
     async def download_uri(self, call: Call) -> bytes:
         """Of files kept here, where this facade serves them; else the source."""

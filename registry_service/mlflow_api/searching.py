@@ -69,10 +69,15 @@ class PagedSearch:
         self._orders = _orders(kind, order_by)
         self._query = json.dumps([text, order_by]).encode()
         self.size = arguments.number("max_results", kind.page, kind.most)
-        token = arguments.text("page_token")
+        self._token = token = arguments.text("page_token")
         self.search = Search(
             filter_grammar.parse(text, kind.grammar), self._orders, self._place(token) if token else None
         )
+
+    @property
+    def key(self) -> tuple[bytes, int, str]:
+        """The same for calls that ask the same."""
+        return (self._query, self.size, self._token)
 
     @property
     def limit(self) -> int:

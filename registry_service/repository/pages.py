@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, literal, not_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, not_, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from registry_service.filtering.ast import And, Comparison, Expression, Not, Order, comparisons
@@ -14,6 +14,9 @@ from registry_service.filtering.search import Place, Search
 from registry_service.repository.conditions import Comparer, Condition
 from registry_service.repository.sources import Attribute, Column, Rows, Source
 from registry_service.tables import Base
+
+# So many rows of an index are counted to find out whether it leads to few.
+_MANY = 1_000
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Finder:
     def __init__(self, session: Session, target: Target, fixed: Sequence[Condition] = ()) -> None:
         """fixed: holds for all of the list, whatever is searched."""
         self._session, self._target, self._fixed = session, target, tuple(fixed)
-        self._compare = Comparer(session.get_bind().dialect.name)
+        self._compare = Comparer(session.get_bind().dialect.name, self._is_short)
 
     def places(self, search: Search, limit: int) -> list[Place]:
         """At most `limit` places behind `search.after`, in order.
@@ -61,6 +64,10 @@ class Finder:
         if len(found) < limit:
             found += self._without_value(search, source, first, limit - len(found))
         return found
+
+    def _is_short(self, query: Select[Any]) -> bool:
+        some = query.limit(_MANY).subquery()
+        return self._session.execute(select(func.count()).select_from(some)).scalar_one() < _MANY
 
     def _with_value(self, search: Search, limit: int) -> list[Place]:
         statement = self._statement(search)

@@ -88,7 +88,11 @@ class Rows:
         entry = self._entry(comparison)
         if comparison.operator is Operator.PRESENT:
             return exists().where(self.link == self.owner, *entry)
-        found = exists().where(self.link == self.owner, *entry, self._holds(comparison, compare))
+        holds = self._holds(comparison, compare)
+        found: Condition = exists().where(self.link == self.owner, *entry, holds)
+        if self._is_indexed(comparison):
+            matching = select(self.link).where(*entry, holds)
+            found = self.owner.in_(matching) if compare.rare(matching) else found
         if comparison.unset_matches:
             return or_(found, not_(exists().where(self.link == self.owner, *entry)))
         return found
@@ -100,11 +104,13 @@ class Rows:
         return conditions
 
     def _holds(self, comparison: Comparison, compare: Comparer) -> Condition:
-        holds, value = compare.holds(self.value, comparison), comparison.value
+        holds = compare.holds(self.value, comparison)
+        return and_(holds, self.short) if self._is_indexed(comparison) and self.short is not None else holds
+
+    def _is_indexed(self, comparison: Comparison) -> bool:
+        value = comparison.value
         equal = comparison.operator is Operator.EQUAL and isinstance(value, str)
-        if self.short is None or not equal or len(str(value)) > INDEXED:
-            return holds
-        return and_(holds, self.short)
+        return self.short is not None and equal and len(str(value)) <= INDEXED
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,8 @@ class SqlVersions:
             metadata={"model": ref.model, "version": str(ref.number)},
         )
 
-    def search(self, search: Search, *, model: Model | None, limit: int) -> list[Hit[ModelVersion]]:
-        fixed = [] if model is None else [VersionRow.model_id == model.id]
+    def search(self, search: Search, *, model_id: int | None, limit: int) -> list[Hit[ModelVersion]]:
+        fixed = [] if model_id is None else [VersionRow.model_id == model_id]
         places = Finder(self._session, VERSIONS, fixed).places(search, limit)
         found = load_versions(self._session, [place.id for place in places])
         return [Hit(version, place) for version, place in zip(found, places, strict=True)]

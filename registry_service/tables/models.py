@@ -5,11 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry_service.tables.base import Base, Id, Json, Name
 from registry_service.tables.evidence import RunRow
+
+
+def _of_short_values(table: str, owner: str) -> Index:
+    """For tags that equal something. PostgreSQL's indexes take no long values."""
+    short = text("length(value) <= 200")
+    name = f"ix_{table}_short_value"
+    return Index(name, "key", "value", owner, sqlite_where=short, postgresql_where=short)
 
 
 class ModelRow(Base):
@@ -27,7 +34,7 @@ class ModelRow(Base):
 
 class ModelTagRow(Base):
     __tablename__ = "model_tag"
-    __table_args__ = (Index(None, "key", "model_id"),)
+    __table_args__ = (Index(None, "key", "model_id"), _of_short_values("model_tag", "model_id"))
 
     model_id: Mapped[int] = mapped_column(ForeignKey(ModelRow.id), primary_key=True)
     key: Mapped[str] = mapped_column(Name, primary_key=True)
@@ -77,7 +84,7 @@ class VersionAnnotationRow(Base):
 
 class VersionTagRow(Base):
     __tablename__ = "version_tag"
-    __table_args__ = (Index(None, "key", "version_id"),)
+    __table_args__ = (Index(None, "key", "version_id"), _of_short_values("version_tag", "version_id"))
 
     version_id: Mapped[int] = mapped_column(ForeignKey(VersionRow.id), primary_key=True)
     key: Mapped[str] = mapped_column(Name, primary_key=True)
