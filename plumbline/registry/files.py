@@ -21,8 +21,11 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.wire import translated
 
-#: Tries in a row that bring nothing further before an upload is given up.
-UPLOAD_TRIES = 6
+#: Tries in a row that bring nothing further before an upload is given up: half a minute, time for a restart.
+UPLOAD_TRIES = 10
+
+#: The same while no server has answered at all.
+FIRST_TRIES = 3
 
 _SERVICE = "/plumbline.registry.v1.ModelRegistryService"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
@@ -108,7 +111,7 @@ class _Upload:
     def __init__(self, files: Files, version: str, source: Path, meta: res.ModelFile) -> None:
         self._files, self._version, self._source, self._meta = files, version, source, meta
         self._deadline = time.monotonic() + files.transfer_timeout
-        self._sent = 0
+        self._sent, self._met = 0, False
 
     def run(self) -> res.ModelFile:
         tries, offset = 0, 0
@@ -127,7 +130,7 @@ class _Upload:
             except (Unavailable, UploadOffsetMismatch):
                 tries = 1 if offset > begun else tries + 1
                 pause = min(_FIRST_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE)
-                if tries >= UPLOAD_TRIES or time.monotonic() + pause > self._deadline:
+                if tries >= (UPLOAD_TRIES if self._met else FIRST_TRIES) or time.monotonic() + pause > self._deadline:
                     raise
                 time.sleep(pause)
                 ask = True
@@ -136,6 +139,7 @@ class _Upload:
         """Where to go on. Just after a break the server may not have noticed it: it is asked again."""
         while True:
             there = int(self._files.get_upload(self._version, self._meta).received_bytes)
+            self._met = True
             if there > before or self._sent < _SENT_IN_VAIN or tries >= UPLOAD_TRIES - 1:
                 return there
             tries += 1
