@@ -62,8 +62,10 @@ class SqlSummaries:
             model_id = self._session.scalar(select(ModelRow.id).where(*named))
             if model_id is None:
                 return []
-            # Said of both tables: whichever the order comes from has an index for it.
-            fixed += [VersionRow.model_id == model_id, VersionAnnotationRow.model_id == model_id]
+            fixed.append(VersionRow.model_id == model_id)
+            if any(order.field == "update_time" for order in search.orders):
+                # Said of the notes, too, which are joined then: they have an index for this order.
+                fixed.append(VersionAnnotationRow.model_id == model_id)
         places = Finder(self._session, VERSIONS, fixed).places(search, limit)
         found = self._by_id([place.id for place in places])
         return [Hit(found[place.id], place) for place in places]

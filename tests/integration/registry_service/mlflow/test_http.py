@@ -145,6 +145,30 @@ def test_pages_hold_to_their_search(facade: Facade) -> None:
     assert "Invalid page token, could not base64-decode" in other.document["message"]
 
 
+@pytest.mark.parametrize(
+    ("order_by", "numbers"),
+    [
+        ([], ["3", "2", "1"]),
+        (["version_number"], ["1", "2", "3"]),
+        (["name DESC", "version_number DESC"], ["3", "2", "1"]),
+        (["creation_timestamp ASC"], ["1", "2", "3"]),
+        (["last_updated_timestamp DESC", "version_number ASC"], ["3", "2", "1"]),
+    ],
+)
+def test_versions_of_one_model_in_order(facade: Facade, order_by: list[str], numbers: list[str]) -> None:
+    for name in ("m", "n"):
+        facade.post("registered-models/create", name=name)
+        for _ in range(3):
+            facade.post("model-versions/create", name=name, source="s3://x")
+    arguments: dict[str, object] = {"filter": "name = 'm'", "order_by": order_by, "max_results": 2}
+    first = facade.get("model-versions/search", **arguments).document
+    rest = facade.get("model-versions/search", **arguments, page_token=first["next_page_token"]).document
+    found = first["model_versions"] + rest["model_versions"]
+    assert [version["version"] for version in found] == numbers
+    assert {version["name"] for version in found} == {"m"}
+    assert facade.get("model-versions/search", filter="name = 'o'").document["model_versions"] == []
+
+
 def test_files_are_listed_and_read(facade: Facade) -> None:
     facade.client.create_model("a model")
     files = {"model.txt": b"booster", "notes/ü.md": b"# hi", "empty": b""}
