@@ -9,6 +9,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,26 @@ class Facade:
 
 @pytest.fixture
 def facade(sqlite_url: str, tmp_path: Path) -> Iterator[Facade]:
+    with serving(sqlite_url, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def any_facade(any_database_url: str, tmp_path: Path) -> Iterator[Facade]:
+    """On each kind of database."""
+    with serving(any_database_url, tmp_path) as running:
+        yield running
+
+
+@contextmanager
+def serving(url: str, folder: Path, **changes: Any) -> Iterator[Facade]:
+    """changes: of the settings."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = settings_for(sqlite_url, tmp_path).model_copy(update={"http_port": port})
+    settings = settings_for(url, folder).model_copy(update={"http_port": port, **changes})
     with running_server(settings, build) as target, RegistryClient(target, actor="ann") as client:
-        yield Facade(f"http://127.0.0.1:{port}", target, client, tmp_path)
+        yield Facade(f"http://127.0.0.1:{port}", target, client, folder)
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ mlflow_version: 3.17.2
 """
 
 
-def test_what_a_team_does_with_mlflow(facade: Facade, mlflow_python: Path, tmp_path: Path) -> None:
-    told = run_script(mlflow_python, "registering.py", facade.url, str(tmp_path))
+def test_what_a_team_does_with_mlflow(any_facade: Facade, mlflow_python: Path, tmp_path: Path) -> None:
+    told = run_script(mlflow_python, "registering.py", any_facade.url, str(tmp_path))
     uri = tmp_path.as_uri()
     tags = {"by": "register_model", "checked": "yes"}
     assert told["registered"] == ["1", uri, "READY", "2"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from plumbline.tokens import digest_of, new_token
 from registry_service.app import build
 from servicekit.server import StartupError
 from tests.integration.registry_service.conftest import settings_for
-from tests.integration.registry_service.mlflow.conftest import Facade, run_script
+from tests.integration.registry_service.mlflow.conftest import Facade, run_script, serving
 from tests.support import running_server
 
 TOKENS = {role: new_token() for role in ("read", "write", "admin")}
@@ -24,16 +24,11 @@ TOKENS = {role: new_token() for role in ("read", "write", "admin")}
 def guarded(sqlite_url: str, tmp_path: Path) -> Iterator[Facade]:
     file = tmp_path / "tokens"
     file.write_text("".join(f"{role}-bot {role} {digest_of(token)}\n" for role, token in TOKENS.items()))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    changes = {"http_port": port, "tokens_file": file}
-    settings = settings_for(sqlite_url, tmp_path).model_copy(update=changes)
     with (
-        running_server(settings, build) as target,
-        RegistryClient(target, actor="somebody", token=TOKENS["write"]) as client,
+        serving(sqlite_url, tmp_path, tokens_file=file) as running,
+        RegistryClient(running.target, actor="somebody", token=TOKENS["write"]) as client,
     ):
-        yield Facade(f"http://127.0.0.1:{port}", target, client, tmp_path)
+        yield replace(running, client=client)
 
 
 def test_over_grpc(guarded: Facade, monkeypatch: pytest.MonkeyPatch) -> None:
