@@ -131,7 +131,14 @@ def measure(
     for _ in range(REPEATS):
         begin = time.perf_counter()
         with database.read() as transaction:
-            found = len(versions.search(transaction, search, model=model, limit=limit))
+            found = len(
+                versions.search(
+                    transaction,
+                    search,
+                    model_id=transaction.models.get(model).id if model else None,
+                    limit=limit,
+                )
+            )
         taken.append(1000 * (time.perf_counter() - begin))
     return median(taken), found
 

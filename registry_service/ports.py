@@ -91,6 +91,9 @@ class ModelStore(Protocol):
     def get(self, name: str) -> Model:
         """With the present aliases, by name. Raises ModelNotFound."""
 
+    def get_id(self, name: str) -> int:
+        """The registry's own id of a model. Raises ModelNotFound."""
+
     def lock(self, name: str) -> Model:
         """As `get`, and lets no other transaction change the model, its versions or its aliases until
         this one ends. Every change below a model begins here, so changes never deadlock."""
@@ -146,7 +149,7 @@ class VersionStore(Protocol):
     def get(self, ref: VersionRef) -> ModelVersion:
         """Raises ModelNotFound or VersionNotFound."""
 
-    def search(self, search: Search, *, model: Model | None, limit: int) -> list[Hit[ModelVersion]]:
+    def search(self, search: Search, *, model_id: int | None, limit: int) -> list[Hit[ModelVersion]]:
         """Of one model, or of all."""
 
     def numbers(self, model: Model, *, stage: str | None = None) -> Sequence[int]:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from plumbline.cli.models import registry
 from plumbline.cli.output import Json, console, errors_for_people, print_json, print_table, when
@@ -60,7 +61,7 @@ def show(name: Name, json: Json = False) -> None:
             print_json(item)
             return
         state = "runs" if _live(item) else "has ended"
-        console.print(f"[bold]{item.name}[/bold]  {item.version}  {state}")
+        console.print(f"[bold]{item.name}[/bold]  {escape(item.version)}  {state}")
         facts = [
             ("environment", item.environment),
             ("target", item.target),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,8 +38,9 @@ class RegistryClient(
 ):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
-    transfer_timeout: seconds for a file up or down. Every method raises the errors of
-    `plumbline.registry.errors`, and `plumbline.errors.Unavailable` when the server cannot be reached.
+    transfer_timeout: seconds for a file up or down. token: None takes PLUMBLINE_TOKEN, if it is set. Every
+    method raises the errors of `plumbline.registry.errors`, and `plumbline.errors.Unavailable` when the
+    server cannot be reached.
 
     Messages are those of the contract (plumbline.registry.v1). Models, versions and aliases may be named
     in short: "m", "m/3", "m@champion". Each change takes a request_id; without
@@ -47,8 +49,11 @@ class RegistryClient(
 
     errors = CLASSES
 
-    def __init__(self, target: str, *, transfer_timeout: float = 600.0, **common: Any) -> None:
-        super().__init__(target, **common)
+    def __init__(
+        self, target: str, *, transfer_timeout: float = 600.0, token: str | None = None, **common: Any
+    ) -> None:
+        token = os.environ.get("PLUMBLINE_TOKEN", "") if token is None else token
+        super().__init__(target, token=token, **common)
         self._stub = ModelRegistryServiceStub(self._channel)
         self._files = Files(self._channel, target, self._metadata, (self._timeout, transfer_timeout))
 

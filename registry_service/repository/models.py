@@ -34,6 +34,9 @@ _TAKE_NUMBER = (
 )
 
 
+_GET_ID = select(_MODELS.c.id).where(_MODELS.c.name == bindparam("model"))
+
+
 class SqlModels:
     """`ports.ModelStore`."""
 
@@ -59,6 +62,12 @@ class SqlModels:
 
     def get(self, name: str) -> Model:
         return self._one(self._session.scalars(_BY_NAME, {"name": name}).one_or_none(), name)
+
+    def get_id(self, name: str) -> int:
+        found = self._session.connection().scalar(_GET_ID, {"model": name})
+        if found is None:
+            raise ModelNotFound(f"there is no model {name!r}", metadata={"model": name})
+        return int(found)
 
     def lock(self, name: str) -> Model:
         statement = select(ModelRow).where(ModelRow.name == name).with_for_update()

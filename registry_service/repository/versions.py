@@ -151,12 +151,12 @@ class SqlVersions:
             metadata={"model": ref.model, "version": str(ref.number)},
         )
 
-    def search(self, search: Search, *, model: Model | None, limit: int) -> list[Hit[ModelVersion]]:
+    def search(self, search: Search, *, model_id: int | None, limit: int) -> list[Hit[ModelVersion]]:
         fixed: list[Condition] = []
         joined: dict[str, Condition] = {}
-        if model is not None:
-            fixed = [VersionRow.model_id == model.id]
-            joined = {"notes": VersionAnnotationRow.model_id == model.id}
+        if model_id is not None:
+            fixed = [VersionRow.model_id == model_id]
+            joined = {"notes": VersionAnnotationRow.model_id == model_id}
         places = Finder(self._session, VERSIONS, fixed, joined).places(search, limit)
         found = load_versions(self._session, [place.id for place in places])
         return [Hit(version, place) for version, place in zip(found, places, strict=True)]

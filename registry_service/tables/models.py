@@ -52,7 +52,6 @@ class VersionRow(Base):
         Index(None, "model_id", "create_time"),
         Index(None, "create_time"),
         Index(None, "manifest_digest"),
-        Index(None, "external_run"),
     )
 
     id: Mapped[Id]
@@ -68,7 +67,7 @@ class VersionRow(Base):
     actor: Mapped[str]
     revision: Mapped[int]
     source: Mapped[str]
-    external_run: Mapped[str]
+    external_run: Mapped[str] = mapped_column(index=True)
     run_link: Mapped[str]
     copied_from_id: Mapped[int | None] = mapped_column(ForeignKey("model_version.id"), index=True)
 
