@@ -22,7 +22,7 @@ from benchmarks.registry_fill import (
     make_ready,
     restart_ids,
 )
-from registry_service import versions
+from registry_service import models, versions
 from registry_service.filtering.fields import VERSIONS, VERSIONS_DEFAULT
 from registry_service.filtering.grammar import parse, parse_order
 from registry_service.filtering.search import Search
@@ -131,7 +131,8 @@ def measure(
     for _ in range(REPEATS):
         begin = time.perf_counter()
         with database.read() as transaction:
-            found = len(versions.search(transaction, search, model=model, limit=limit))
+            model_id = models.get_id(transaction, model) if model else None
+            found = len(versions.search(transaction, search, model_id=model_id, limit=limit))
         taken.append(1000 * (time.perf_counter() - begin))
     return median(taken), found
 

@@ -130,7 +130,8 @@ class _Upload:
             except (Unavailable, UploadOffsetMismatch):
                 tries = 1 if offset > begun else tries + 1
                 pause = min(_FIRST_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE)
-                if tries >= (UPLOAD_TRIES if self._met else FIRST_TRIES) or time.monotonic() + pause > self._deadline:
+                most = UPLOAD_TRIES if self._met else FIRST_TRIES
+                if tries >= most or time.monotonic() + pause > self._deadline:
                     raise
                 time.sleep(pause)
                 ask = True

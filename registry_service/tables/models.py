@@ -52,7 +52,6 @@ class VersionRow(Base):
         Index(None, "model_id", "create_time"),
         Index(None, "create_time"),
         Index(None, "manifest_digest"),
-        Index(None, "external_run"),
     )
 
     id: Mapped[Id]

@@ -177,5 +177,5 @@ def test_a_reader_sees_one_state_while_writers_go_on(desk: Desk) -> None:
             limit=10,
         )
         assert (before.latest_version, page.edges) == (0, ())
-        assert transaction.versions.search(Search(), model=before, limit=10) == []
+        assert transaction.versions.search(Search(), model_id=before.id, limit=10) == []
     assert desk.ask(models.get, "flights").latest_version == 1

@@ -222,7 +222,12 @@ def test_random_searches_of_versions_agree_with_python(desk: Desk, engine: Engin
         with desk.database.read() as transaction:
 
             def find(search: Search) -> list[Hit[ModelVersion]]:
-                return versions.search(transaction, search, model=model, limit=size)
+                return versions.search(
+                    transaction,
+                    search,
+                    model_id=transaction.models.get(model).id if model else None,
+                    limit=size,
+                )
 
             found = everything(find, where, orders)
         things = {name: facts for name, facts in world.versions.items() if model in ("", facts["model"])}
