@@ -54,6 +54,8 @@ def test_nothing_is_lost_to_plumbline(facade: Facade, mlflow_python: Path, tmp_p
         "3": res.VERSION_STATE_ARCHIVED,
         "4": res.VERSION_STATE_READY,
     }
+    *_, last = facade.client.verify_integrity()
+    assert last.summary.intact, last.summary
     moves = list(facade.client.list_alias_history("models/credit risk"))
     assert [(move.to_version, move.reason) for move in moves] == [
         ("", "version 1 is deleted by MLflow"),
