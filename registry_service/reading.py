@@ -8,12 +8,14 @@ read from the database; only cheaper.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from registry_service.calls import Calls
+from registry_service.domain import ModelVersion
 from registry_service.news import News
 from registry_service.ports import Changed, Transaction
+from registry_service.summaries import VersionSummary
 
 #: Of all kept answers together.
 MAX_BYTES = 64 * 1024 * 1024
@@ -29,6 +31,18 @@ class Answer:
 
     data: bytes
     model_id: int | None
+
+
+def scope_of(versions: Iterable[ModelVersion | VersionSummary], model_id: int) -> int | None:
+    """The model that all that is told of its versions depends on; None where one names another model."""
+    origins = ((version.copied_from, version.ref.model) for version in versions)
+    alone = all(origin is None or origin.model == model for origin, model in origins)
+    return model_id if alone else None
+
+
+def version_answer(data: bytes, version: ModelVersion | VersionSummary) -> Answer:
+    """What is told of one version."""
+    return Answer(data, scope_of([version], version.model_id))
 
 
 class CachedReads:

@@ -44,8 +44,8 @@ class SummaryStore(Protocol):
     def get(self, ref: VersionRef | AliasRef) -> VersionSummary:
         """In any state. Raises ModelNotFound, VersionNotFound, AliasNotFound."""
 
-    def versions(self, search: Search, limit: int) -> list[Hit[VersionSummary]]:
-        """Of models that are not archived, those not archived themselves."""
+    def versions(self, search: Search, *, model: str | None, limit: int) -> list[Hit[VersionSummary]]:
+        """Of models that are not archived (or of that one, by name), those not archived themselves."""
 
     def latest(self, model_ids: Sequence[int]) -> Mapping[int, list[VersionSummary]]:
         """By model, the version with the greatest number in each stage, of those not archived, by number."""

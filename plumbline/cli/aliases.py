@@ -37,7 +37,7 @@ def set_alias(
             reason=reason,
             expected_version=version_of(model, expected) if expected else "",
         )
-        print_json(moved) if json else console.print(f"{moved.name} → {moved.version}")
+        print_json(moved) if json else console.print(f"{moved.name} → {moved.version}", markup=False)
 
 
 @alias.command("rollback")
@@ -45,7 +45,7 @@ def rollback(name: Name, reason: Reason, etag: Etag = "", json: Json = False) ->
     """Point an alias back at its previous holder; again, at the one before that."""
     with errors_for_people(), registry() as client:
         moved = client.rollback_alias(name, reason=reason, etag=etag)
-        print_json(moved) if json else console.print(f"{moved.name} → {moved.version}")
+        print_json(moved) if json else console.print(f"{moved.name} → {moved.version}", markup=False)
 
 
 @alias.command("clear")

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from plumbline.cli.models import registry
 from plumbline.cli.output import Json, console, errors_for_people, print_json, print_table, when
@@ -21,12 +22,14 @@ deployments = typer.Typer(help="Which version runs where, from when to when.", n
 @deployments.command("list")
 def list_deployments(
     everything: Annotated[bool, typer.Option("--all", help="Those that have ended too.")] = False,
+    condition: Annotated[str, typer.Option("--filter", help="As in: environment = production")] = "",
     limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 100,
     json: Json = False,
 ) -> None:
     """What runs now; newest first."""
     with errors_for_people(), registry() as client:
-        found = list(islice((item for item in client.list_deployments() if everything or _live(item)), limit))
+        all_of_them = client.list_deployments(condition)
+        found = list(islice((item for item in all_of_them if everything or _live(item)), limit))
         if json:
             print_json(found)
             return
@@ -58,7 +61,7 @@ def show(name: Name, json: Json = False) -> None:
             print_json(item)
             return
         state = "runs" if _live(item) else "has ended"
-        console.print(f"[bold]{item.name}[/bold]  {item.version}  {state}")
+        console.print(f"[bold]{item.name}[/bold]  {escape(item.version)}  {state}")
         facts = [
             ("environment", item.environment),
             ("target", item.target),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -22,10 +24,16 @@ def registry() -> RegistryClient:
 
 
 @models.command("list")
-def list_models(json: Json = False) -> None:
+def list_models(
+    condition: Annotated[
+        str, typer.Option("--filter", help='As in: name = "fraud-*" AND tags.team = risk')
+    ] = "",
+    order_by: Annotated[str, typer.Option("--order-by", help="As in: update_time desc")] = "",
+    json: Json = False,
+) -> None:
     """All models with their latest version and aliases."""
     with errors_for_people(), registry() as client:
-        found = list(client.list_models())
+        found = list(client.list_models(condition=condition, order_by=order_by))
         if json:
             print_json(found)
             return
@@ -44,6 +52,29 @@ def list_models(json: Json = False) -> None:
         )
 
 
+@models.command("search")
+def search(
+    condition: Annotated[
+        str,
+        typer.Argument(metavar="FILTER", help="As in: metrics.auc >= 0.75 AND NOT aliases:champion"),
+    ],
+    model: Annotated[str, typer.Option(help="Of one model only.")] = "-",
+    order_by: Annotated[str, typer.Option("--order-by", help="As in: metrics.auc desc")] = "",
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 100,
+    json: Json = False,
+) -> None:
+    """Versions of all models that match a filter, newest first: see docs/search.md."""
+    with errors_for_people(), registry() as client:
+        versions = client.list_versions(
+            model, condition=condition, order_by=order_by, page_size=min(limit, 1000)
+        )
+        found = list(islice(versions, limit))
+        if json:
+            print_json(found)
+            return
+        _print_versions(found, lambda version: f"{model_of(version.name)}/{version.version}")
+
+
 @models.command("show")
 def show(
     name: Annotated[str, typer.Argument(help="m (all versions), m/3 or m@champion")], json: Json = False
@@ -60,20 +91,7 @@ def show(
             print_json({"model": model, "versions": versions})
             return
         console.print(f"[bold]{model.name}[/bold]  {model.description}")
-        print_table(
-            ("VERSION", "STATE", "ALIASES", "CREATED", "BY", "METRICS"),
-            [
-                (
-                    version.version,
-                    res.VersionState.Name(version.state).removeprefix("VERSION_STATE_"),
-                    ", ".join(version.aliases),
-                    when(version.create_time),
-                    version.actor,
-                    _metrics(version),
-                )
-                for version in versions
-            ],
-        )
+        _print_versions(versions, lambda version: str(version.version))
 
 
 @models.command("rename")
@@ -118,6 +136,23 @@ def model_of(alias: str) -> str:
 def last(name: str) -> str:
     """The last part of a name."""
     return name.rpartition("/")[2]
+
+
+def _print_versions(versions: Sequence[res.ModelVersion], name: Callable[[res.ModelVersion], str]) -> None:
+    print_table(
+        ("VERSION", "STATE", "ALIASES", "CREATED", "BY", "METRICS"),
+        [
+            (
+                name(version),
+                res.VersionState.Name(version.state).removeprefix("VERSION_STATE_"),
+                ", ".join(version.aliases),
+                when(version.create_time),
+                version.actor,
+                _metrics(version),
+            )
+            for version in versions
+        ],
+    )
 
 
 def _print_version(version: res.ModelVersion) -> None:

@@ -223,7 +223,12 @@ def create_tables() -> None:
         sa.ForeignKeyConstraint(["version_id"], ["model_version.id"], name="fk_version_metric_version_id"),
         sa.PrimaryKeyConstraint("version_id", "name", name="pk_version_metric"),
     )
-    op.create_index("ix_version_metric_name_value", "version_metric", ["name", "value"], unique=False)
+    op.create_index(
+        "ix_version_metric_name_value_version_id",
+        "version_metric",
+        ["name", "value", "version_id"],
+        unique=False,
+    )
     op.create_table(
         "version_tag",
         sa.Column("version_id", ID, nullable=False),
@@ -271,13 +276,18 @@ def add_columns(*, sqlite: bool) -> None:
         ("training_run", "lease_expire_time", moment),
     ):
         op.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
-    for table, column in INDEXED:
-        op.create_index(f"ix_{table}_{column}", table, [column], unique=False)
+    for table, *columns in INDEXED:
+        op.create_index(f"ix_{table}_{'_'.join(columns)}", table, columns, unique=False)
 
 
-#: New columns that have an index.
+#: New indexes of tables that are there: the table and the columns.
 INDEXED = (
+    ("alias", "name"),
     ("model_version", "copied_from_id"),
+    ("model_version", "create_time"),
+    ("model_version", "external_run"),
+    ("model_version", "manifest_digest"),
+    ("model_version", "model_id", "create_time"),
     ("training_run", "environment_id"),
     ("training_run", "lease_expire_time"),
     ("training_run", "parent_id"),

@@ -172,13 +172,12 @@ def _run(comparison: Comparison) -> Expression:
     positive = _NEGATIVE.get(comparison.operator)
     operator = positive or comparison.operator
     external = Comparison("external_run", Operator.NOT_EQUAL, "")
+    theirs: Expression = Comparison("external_run", operator, comparison.value)
+    wanted = comparison.value if isinstance(comparison.value, tuple) else (comparison.value,)
+    if "" in wanted or operator not in (Operator.EQUAL, Operator.IN):
+        theirs = And((external, theirs))
     ours = Comparison("run", Operator.PRESENT)
-    matches = Or(
-        (
-            And((external, Comparison("external_run", operator, comparison.value))),
-            Comparison("run", operator, comparison.value),
-        )
-    )
+    matches = Or((theirs, Comparison("run", operator, comparison.value)))
     return matches if positive is None else And((Or((external, ours)), Not(matches)))
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 from plumbline.errors import FieldViolation
 from plumbline.registry.errors import InvalidFilter, InvalidPageToken
 from registry_service import paging
-from registry_service.filtering.ast import Order
+from registry_service.filtering.ast import And, Comparison, Expression, Operator, Order
 from registry_service.filtering.search import Hit, Place, Search
 from registry_service.mlflow_api import filter_grammar
 from registry_service.mlflow_api.arguments import Arguments
@@ -69,15 +69,17 @@ class PagedSearch:
         self._orders = _orders(kind, order_by)
         self._query = json.dumps([text, order_by]).encode()
         self.size = arguments.number("max_results", kind.page, kind.most)
-        self._token = token = arguments.text("page_token")
-        self.search = Search(
-            filter_grammar.parse(text, kind.grammar), self._orders, self._place(token) if token else None
-        )
-
-    @property
-    def key(self) -> tuple[bytes, int, str]:
-        """The same for calls that ask the same."""
-        return (self._query, self.size, self._token)
+        token = arguments.text("page_token")
+        #: The same for the same page of the same search.
+        self.key = (self._query, self.size, token)
+        where = filter_grammar.parse(text, kind.grammar)
+        #: The only model whose versions are asked for, if it is one; None for all.
+        self.model: str | None = None
+        if kind is VERSIONS:
+            self.model, where = _pinned(where)
+        if self.model is not None:
+            self._orders = tuple(order for order in self._orders if order.field != "model")
+        self.search = Search(where, self._orders, self._place(token) if token else None)
 
     @property
     def limit(self) -> int:
@@ -113,6 +115,16 @@ class PagedSearch:
             for time, value in zip(times, key[:-1], strict=True)
         ]
         return Place(tuple(values), key[-1])
+
+
+def _pinned(where: Expression | None) -> tuple[str | None, Expression | None]:
+    """The model that a filter of versions names, and what else it asks for."""
+    parts = where.parts if isinstance(where, And) else () if where is None else (where,)
+    for index, part in enumerate(parts):
+        if isinstance(part, Comparison) and part.field == "model" and part.operator is Operator.EQUAL:
+            rest = (*parts[:index], *parts[index + 1 :])
+            return str(part.value), And(rest) if len(rest) > 1 else rest[0] if rest else None
+    return None, where
 
 
 def _orders(kind: Searchable, clauses: Sequence[str]) -> tuple[Order, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, collate, false, func, literal, or_, true
+from sqlalchemy import ColumnElement, and_, collate, false, func, literal, or_, true
 
 from registry_service.filtering.ast import Comparison, Operator, Pattern
 
@@ -32,16 +32,11 @@ _SURROGATES = range(0xD800, 0xE000)
 class Comparer:
     """Conditions for one database.
 
-    dialect: "sqlite" or "postgresql". is_short: whether a query finds few rows, of an index alone; PostgreSQL
-    finds that out by itself.
+    dialect: "sqlite" or "postgresql".
     """
 
-    def __init__(self, dialect: str, is_short: Callable[[Select[Any]], bool] = lambda _query: False) -> None:
-        self._sqlite, self._is_short = dialect == "sqlite", is_short
-
-    def rare(self, query: Select[Any]) -> bool:
-        """Whether SQLite should begin with what this query finds, rather than look at all things in turn."""
-        return self._sqlite and self._is_short(query)
+    def __init__(self, dialect: str) -> None:
+        self._sqlite = dialect == "sqlite"
 
     @property
     def sqlite(self) -> bool:

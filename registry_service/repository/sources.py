@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Double, Text, and_, cast, exists, func, literal, not_, or_, select
+from sqlalchemy import Double, Select, Text, and_, cast, exists, func, literal, not_, or_, select
 
-from registry_service.filtering.ast import Comparison, Operator
+from registry_service.filtering.ast import Comparison, Operator, Pattern
 from registry_service.repository.conditions import Comparer, Condition, constant
 
 #: A column, or an attribute of a table's class, which stands for one.
 Attribute = Any
 #: The longest value, in characters, that the index of values holds; databases refuse entries much longer.
 INDEXED = 200
+
+
+_INDEXED = (
+    Operator.PRESENT,
+    Operator.EQUAL,
+    Operator.LESS,
+    Operator.LESS_OR_EQUAL,
+    Operator.GREATER,
+    Operator.GREATER_OR_EQUAL,
+)
 
 
 class Source(Protocol):
@@ -25,11 +35,21 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the row, or of a row joined to it. joins: what has to be joined for that, by name."""
+    """A column of the row, or of a row joined to it.
+
+    joins: what has to be joined for that, by name. owner, id: where this row holds the id of the joined one,
+    and that id, if there are few joined ones for many of these rows.
+    """
 
     value: Attribute
     joins: tuple[str, ...] = ()
     nullable: bool = False
+    owner: Attribute = None
+    id: Attribute = None
+
+    def owners(self, comparison: Comparison, compare: Comparer) -> Select[Any] | None:
+        """The ids of the joined rows for which it holds."""
+        return None if self.owner is None else select(self.id).where(self.condition(comparison, compare))
 
     def condition(self, comparison: Comparison, compare: Comparer) -> Condition:
         if self.nullable:
@@ -88,14 +108,22 @@ class Rows:
         entry = self._entry(comparison)
         if comparison.operator is Operator.PRESENT:
             return exists().where(self.link == self.owner, *entry)
-        holds = self._holds(comparison, compare)
-        found: Condition = exists().where(self.link == self.owner, *entry, holds)
-        if self._is_indexed(comparison):
-            matching = select(self.link).where(*entry, holds)
-            found = self.owner.in_(matching) if compare.rare(matching) else found
+        found = exists().where(self.link == self.owner, *entry, self._holds(comparison, compare))
         if comparison.unset_matches:
             return or_(found, not_(exists().where(self.link == self.owner, *entry)))
         return found
+
+    def owners(self, comparison: Comparison, compare: Comparer) -> Select[Any] | None:
+        """The ids for which it holds, where an index finds them; else None."""
+        asked, value = comparison.operator, comparison.value
+        if asked is Operator.PRESENT and comparison.key is None:
+            return None
+        if asked not in _INDEXED or (
+            isinstance(value, Pattern) and (self.short is not None or value.any_before)
+        ):
+            return None
+        holds = [] if asked is Operator.PRESENT else [self._holds(comparison, compare)]
+        return select(self.link).where(self.link.is_not(None), *self._entry(comparison), *holds)
 
     def _entry(self, comparison: Comparison) -> list[Condition]:
         conditions = [] if self.also is None else [self.also]
@@ -104,13 +132,11 @@ class Rows:
         return conditions
 
     def _holds(self, comparison: Comparison, compare: Comparer) -> Condition:
-        holds = compare.holds(self.value, comparison)
-        return and_(holds, self.short) if self._is_indexed(comparison) and self.short is not None else holds
-
-    def _is_indexed(self, comparison: Comparison) -> bool:
-        value = comparison.value
+        holds, value = compare.holds(self.value, comparison), comparison.value
         equal = comparison.operator is Operator.EQUAL and isinstance(value, str)
-        return self.short is not None and equal and len(str(value)) <= INDEXED
+        if self.short is None or not equal or len(str(value)) > INDEXED:
+            return holds
+        return and_(holds, self.short)
 
 
 @dataclass(frozen=True)

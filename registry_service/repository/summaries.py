@@ -53,8 +53,18 @@ class SqlSummaries:
             metadata={"model": ref.model, "version": str(ref.number)},
         )
 
-    def versions(self, search: Search, limit: int) -> list[Hit[VersionSummary]]:
-        places = Finder(self._session, VERSIONS, [_PRESENT, _of_active_model()]).places(search, limit)
+    def versions(self, search: Search, *, model: str | None, limit: int) -> list[Hit[VersionSummary]]:
+        fixed = [_PRESENT]
+        if model is None:
+            fixed.append(_of_active_model())
+        else:
+            named = ModelRow.name == model, ModelRow.archive_time.is_(None)
+            model_id = self._session.scalar(select(ModelRow.id).where(*named))
+            if model_id is None:
+                return []
+            # Said of both tables: whichever the order comes from has an index for it.
+            fixed += [VersionRow.model_id == model_id, VersionAnnotationRow.model_id == model_id]
+        places = Finder(self._session, VERSIONS, fixed).places(search, limit)
         found = self._by_id([place.id for place in places])
         return [Hit(found[place.id], place) for place in places]
 

@@ -26,6 +26,7 @@ from registry_service.domain import (
 )
 from registry_service.filtering.search import Hit, Search
 from registry_service.repository.common import insert_or_ignore
+from registry_service.repository.conditions import Condition
 from registry_service.repository.notes import upsert_metric, write_tags
 from registry_service.repository.pages import Finder
 from registry_service.repository.targets import VERSIONS
@@ -151,8 +152,12 @@ class SqlVersions:
         )
 
     def search(self, search: Search, *, model_id: int | None, limit: int) -> list[Hit[ModelVersion]]:
-        fixed = [] if model_id is None else [VersionRow.model_id == model_id]
-        places = Finder(self._session, VERSIONS, fixed).places(search, limit)
+        fixed: list[Condition] = []
+        joined: dict[str, Condition] = {}
+        if model_id is not None:
+            fixed = [VersionRow.model_id == model_id]
+            joined = {"notes": VersionAnnotationRow.model_id == model_id}
+        places = Finder(self._session, VERSIONS, fixed, joined).places(search, limit)
         found = load_versions(self._session, [place.id for place in places])
         return [Hit(version, place) for version, place in zip(found, places, strict=True)]
 

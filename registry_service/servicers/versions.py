@@ -14,7 +14,7 @@ from registry_service.codec import models as codec
 from registry_service.filtering.fields import VERSIONS, VERSIONS_DEFAULT
 from registry_service.listing import Listing
 from registry_service.ports import Transaction
-from registry_service.reading import Answer, CachedReads
+from registry_service.reading import Answer, CachedReads, scope_of, version_answer
 
 
 class VersionMethods(ModelRegistryServiceServicer):
@@ -44,7 +44,7 @@ class VersionMethods(ModelRegistryServiceServicer):
 
         def read(transaction: Transaction) -> Answer:
             version = versions.get(transaction, ref)
-            return Answer(codec.to_version(version).SerializeToString(), version.model_id)
+            return version_answer(codec.to_version(version).SerializeToString(), version)
 
         return await self._reads.read(("GetVersion", ref), read)
 
@@ -59,7 +59,8 @@ class VersionMethods(ModelRegistryServiceServicer):
             found = versions.search(transaction, page.search, model_id=model_id, limit=page.limit)
             items, token = page.cut(found, codec.to_version)
             reply = pb.ListVersionsResponse(versions=items, next_page_token=token)
-            return Answer(reply.SerializeToString(), model_id)
+            scope = None if model_id is None else scope_of((hit.item for hit in found), model_id)
+            return Answer(reply.SerializeToString(), scope)
 
         return await self._reads.read(("ListVersions", request.SerializeToString(deterministic=True)), read)
 

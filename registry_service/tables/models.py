@@ -48,6 +48,10 @@ class VersionRow(Base):
         CheckConstraint("state in ('DRAFT', 'READY', 'ARCHIVED')", "state"),
         CheckConstraint("number > 0", "number"),
         CheckConstraint("state <> 'READY' or manifest_digest <> ''", "manifest"),
+        # For searches.
+        Index(None, "model_id", "create_time"),
+        Index(None, "create_time"),
+        Index(None, "manifest_digest"),
     )
 
     id: Mapped[Id]
@@ -63,7 +67,7 @@ class VersionRow(Base):
     actor: Mapped[str]
     revision: Mapped[int]
     source: Mapped[str]
-    external_run: Mapped[str]
+    external_run: Mapped[str] = mapped_column(index=True)
     run_link: Mapped[str]
     copied_from_id: Mapped[int | None] = mapped_column(ForeignKey("model_version.id"), index=True)
 
@@ -95,7 +99,7 @@ class VersionMetricRow(Base):
     """The last value of each metric of a version, for searching; the evaluations are the evidence."""
 
     __tablename__ = "version_metric"
-    __table_args__ = (Index(None, "name", "value"),)
+    __table_args__ = (Index(None, "name", "value", "version_id"),)
 
     version_id: Mapped[int] = mapped_column(ForeignKey(VersionRow.id), primary_key=True)
     name: Mapped[str] = mapped_column(Name, primary_key=True)
@@ -128,7 +132,7 @@ class AliasRow(Base):
     """One row per alias ever set; version_id is null while it is cleared, so revisions never repeat."""
 
     __tablename__ = "alias"
-    __table_args__ = (UniqueConstraint("model_id", "name"),)
+    __table_args__ = (UniqueConstraint("model_id", "name"), Index(None, "name"))
 
     id: Mapped[Id]
     model_id: Mapped[int] = mapped_column(ForeignKey(ModelRow.id))

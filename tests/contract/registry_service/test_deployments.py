@@ -22,6 +22,7 @@ from registry_service.commands_governance import EndDeployment, RenewDeployment
 from registry_service.domain import Deployment, RunState, TrainingRun, VersionRef
 from registry_service.events import AuditEvent
 from registry_service.expiry import ACTOR, expire
+from registry_service.filtering.search import Search
 from registry_service.repository.database import SqlDatabase
 from tests.contract.registry_service.conftest import TickingClock
 from tests.contract.registry_service.governance_desk import GovernanceDesk
@@ -100,10 +101,11 @@ def test_what_nobody_recorded(desk: GovernanceDesk) -> None:
 def test_lists_go_newest_first_page_by_page(desk: GovernanceDesk) -> None:
     version = desk.ready()
     made = [desk.deploy(version.ref) for _ in range(5)]
-    page = desk.ask(deployments.list_page, before=None, limit=2)
-    assert page == made[:2:-1]
+    page = desk.ask(deployments.search, Search(), 2)
+    assert [hit.item for hit in page] == made[:2:-1]
     desk.deploy(version.ref)
-    assert desk.ask(deployments.list_page, before=page[-1].id, limit=9) == made[2::-1]
+    rest = desk.ask(deployments.search, Search(after=page[-1].place), 9)
+    assert [hit.item for hit in rest] == made[2::-1]
 
 
 def test_a_lease_is_renewed_without_an_event(desk: GovernanceDesk, clock: TickingClock) -> None:

@@ -19,10 +19,11 @@ from plumbline.registry.errors import (
     VersionNotReady,
 )
 from registry_service import aliases, models, versions
-from registry_service.domain import AliasRef, ModelVersion, VersionRef, etag
+from registry_service.domain import Alias, AliasRef, ModelVersion, VersionRef, etag
 from registry_service.repository.database import SqlDatabase
 from tests.contract.registry_service.conftest import TickingClock
 from tests.contract.registry_service.governance_desk import CHAMPION, GovernanceDesk
+from tests.contract.registry_service.test_concurrency import at_once
 
 
 @pytest.fixture
@@ -172,3 +173,53 @@ def test_holders_are_a_pile(desk: GovernanceDesk, asked: list[int | str]) -> Non
             cleared = False
             if pile[-1:] != [version]:
                 pile.append(version)
+
+
+def test_sixteen_writers_with_one_etag_and_one_winner(desk: GovernanceDesk) -> None:
+    """Half of them set, half of them roll back; round after round from the state the last one left."""
+    desk.model()
+    refs = [desk.ready().ref for _ in range(9)]
+    for ref in refs[:8]:
+        alias = desk.set_alias("champion", ref)
+    pile = refs[:8]
+    for _ in range(5):
+        tag = etag(str(CHAMPION), alias.revision)
+
+        def move(number: int, tag: str = tag) -> Alias | None:
+            try:
+                if number % 2:
+                    return desk.roll_back(etag=tag)
+                return desk.set_alias("champion", refs[8], etag=tag)
+            except EtagMismatch:
+                return None
+
+        moved = at_once(16, move)
+        (winner,) = [number for number, won in enumerate(moved) if won is not None]
+        if winner % 2:
+            pile.pop()
+        elif pile[-1] != refs[8]:
+            pile.append(refs[8])
+        alias = desk.ask(aliases.resolve, CHAMPION, None)[0]
+        assert alias == moved[winner]
+        assert alias.version == pile[-1]
+    events = desk.ask(aliases.history_page, CHAMPION, before=None, limit=99)
+    assert [event.revision for event in events] == list(range(13, 0, -1))
+
+
+def test_rollbacks_without_a_condition_take_turns(desk: GovernanceDesk) -> None:
+    desk.model()
+    refs = [desk.ready().ref for _ in range(6)]
+    for ref in refs:
+        desk.set_alias("champion", ref)
+
+    def back(_: int) -> int:
+        try:
+            return desk.roll_back().version.number
+        except NoPreviousHolder:
+            return 0
+
+    at_once(8, back)
+    assert desk.ask(aliases.resolve, CHAMPION, None)[0].version == refs[0]
+    events = desk.ask(aliases.history_page, CHAMPION, before=None, limit=99)
+    assert [event.to_version for event in events[:5]] == refs[:5]
+    assert all(event.restored_revision for event in events[:5])

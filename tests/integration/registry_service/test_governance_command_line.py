@@ -90,6 +90,9 @@ def test_a_policy_from_a_file(client: RegistryClient, tmp_path: Path) -> None:
     refused = run("alias", "set", "m@champion", "1", "--reason", "now", code=1)
     assert "max_data_age" in refused.stderr
     assert "POLICY_NOT_MET" in refused.stderr
+    assert (
+        "metrics[0]: expected auc >= 0.7, split test; found no evaluation" in refused.stderr.splitlines()[0]
+    )
 
     file.write_text("approvals: {count: 1}")
     run("alias", "policy", "set", "m@champion", str(file), "--reason", "less")

@@ -172,7 +172,8 @@ def test_the_newest_dataset_tells_the_age_of_the_data() -> None:
     assert result(young, candidate).passed
     found = result(old, candidate)
     assert not found.passed
-    assert "holdout, ends at 2026-05-29" in found.actual
+    assert found.expected == "data that ends at most 2d 23h ago"
+    assert found.actual == "the newest, holdout, ends at 2026-05-29T00:00:00+00:00, 3d ago"
     assert "as_of_end" in result(old, version(1, datasets=(OLD,))).actual
     assert result(old, version(1)).actual == "it has no datasets"
 
