@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from plumbline.registry.errors import AliasNotFound
 from registry_service import states
@@ -52,12 +53,14 @@ def move(
     event = transaction.aliases.move(
         model, ref, version, act=act, reason=reason, restored_revision=restored_revision
     )
-    details = {
+    details: dict[str, Any] = {
         "from": "" if event.from_version is None else str(event.from_version),
         "to": "" if event.to_version is None else str(event.to_version),
         "reason": reason,
         "revision": event.revision,
     }
+    if restored_revision is not None:
+        details["restored_revision"] = restored_revision
     state = states.of_alias(model.id, ref.alias, event.to_version, event.revision)
     subject = states.alias_subject(model, event.alias_id, ref)
     record(transaction, act, action, subject, details=details, state=state)

@@ -144,9 +144,14 @@ def of_policy(policy: Policy) -> State:
 
 
 def of_approval(version: ModelVersion, approval: Approval) -> State:
+    return approval_state(version.model_id, version.ref.number, approval)
+
+
+def approval_state(model_id: int, number: int, approval: Approval) -> State:
+    """Of an approval of the model's version of that number."""
     return {
-        "model": version.model_id,
-        "version": version.ref.number,
+        "model": model_id,
+        "version": number,
         "decision": approval.decision.value,
         "alias": approval.alias,
         "comment": approval.comment,

@@ -200,6 +200,7 @@ def _differences(event: StoredEvent, move: Move, previous: Move | None) -> list[
         ("actor", move.actor == event.actor),
         ("reason", move.reason == details.get("reason")),
         ("time", move.time == time),
+        ("move it puts back", move.restored_revision == details.get("restored_revision")),
     )
     return [name for name, same in facts if not same]
 

@@ -10,10 +10,13 @@ from registry_service import states
 from registry_service.audit import digest
 from registry_service.domain import Dataset, Model, ModelVersion, TrainingRun, VersionState, manifest_digest
 from registry_service.events import Kind
+from registry_service.governance import Policy
 from registry_service.integrity.findings import Finding, FindingKind, Progress, Summary
 from registry_service.integrity.store import (
     IntegrityStore,
     StoredAlias,
+    StoredApproval,
+    StoredDeployment,
     StoredEvaluation,
     Unreadable,
     Vouched,
@@ -166,6 +169,20 @@ def _dataset(dataset: Dataset) -> Record:
     return Record(dataset.id, f"datasets/{dataset.digest}", states.of_dataset(dataset))
 
 
+def _policy(policy: Policy) -> Record:
+    return Record(policy.id, f"{policy.ref}/policy", states.of_policy(policy))
+
+
+def _approval(item: StoredApproval) -> Record:
+    name = f"models/{item.model}/versions/{item.number}/approvals/{item.id}"
+    return Record(item.id, name, states.approval_state(item.model_id, item.number, item.approval))
+
+
+def _deployment(item: StoredDeployment) -> Record:
+    name = f"deployments/{item.deployment.name}"
+    return Record(item.id, name, states.of_deployment(item.model_id, item.deployment))
+
+
 def _webhook(webhook: Webhook) -> Record:
     return Record(webhook.id, webhook.resource, state_of(webhook))
 
@@ -181,6 +198,11 @@ SOURCES = (
     Source(Kind.ALIAS, lambda store, after, limit: store.aliases(after=after, limit=limit), _alias),
     Source(Kind.RUN, lambda store, after, limit: store.runs(after=after, limit=limit), _run),
     Source(Kind.DATASET, lambda store, after, limit: store.datasets(after=after, limit=limit), _dataset),
+    Source(Kind.POLICY, lambda store, after, limit: store.policies(after=after, limit=limit), _policy),
+    Source(Kind.APPROVAL, lambda store, after, limit: store.approvals(after=after, limit=limit), _approval),
+    Source(
+        Kind.DEPLOYMENT, lambda store, after, limit: store.deployments(after=after, limit=limit), _deployment
+    ),
     Source(Kind.WEBHOOK, lambda store, after, limit: store.webhooks(after=after, limit=limit), _webhook),
     Source(
         Kind.EVALUATION, lambda store, after, limit: store.evaluations(after=after, limit=limit), _evaluation

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from registry_service.domain import Dataset, Evaluation, Model, ModelVersion, TrainingRun
+from registry_service.domain import Dataset, Deployment, Evaluation, Model, ModelVersion, TrainingRun
 from registry_service.events import Head, Kind
+from registry_service.governance import Approval, Policy
 from registry_service.webhooks.domain import Webhook
 
 
@@ -76,6 +77,26 @@ class StoredEvaluation:
 
 
 @dataclass(frozen=True)
+class StoredApproval:
+    """number: of the version it is about."""
+
+    id: int
+    model_id: int
+    model: str
+    number: int
+    approval: Approval
+
+
+@dataclass(frozen=True)
+class StoredDeployment:
+    """With the id of the model it is of."""
+
+    id: int
+    model_id: int
+    deployment: Deployment
+
+
+@dataclass(frozen=True)
 class Move:
     """A row of an alias' history. Versions as (model id, number)."""
 
@@ -87,6 +108,7 @@ class Move:
     actor: str
     reason: str
     time: datetime
+    restored_revision: int | None
 
 
 @dataclass(frozen=True)
@@ -134,6 +156,12 @@ class IntegrityStore(Protocol):
     def datasets(self, *, after: int, limit: int) -> Sequence[Dataset | Unreadable]: ...
 
     def evaluations(self, *, after: int, limit: int) -> Sequence[StoredEvaluation | Unreadable]: ...
+
+    def policies(self, *, after: int, limit: int) -> Sequence[Policy | Unreadable]: ...
+
+    def approvals(self, *, after: int, limit: int) -> Sequence[StoredApproval | Unreadable]: ...
+
+    def deployments(self, *, after: int, limit: int) -> Sequence[StoredDeployment | Unreadable]: ...
 
     def webhooks(self, *, after: int, limit: int) -> Sequence[Webhook | Unreadable]: ...
 

@@ -8,6 +8,10 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from registry_service.events import AuditEvent, Head, Kind, Subject
+from registry_service.filtering.search import Hit, Search
+from registry_service.repository.common import one_of
+from registry_service.repository.pages import Finder
+from registry_service.repository.targets import EVENTS
 from registry_service.tables import AuditEventRow, Base, ModelRow
 
 _END = Base.metadata.tables["audit_head"]
@@ -86,16 +90,15 @@ class SqlAudit:
             statement = statement.where(ModelRow.name == model)
         return [to_event(row, name) for row, name in self._session.execute(statement)]
 
-    def page(self, *, before: int | None, limit: int) -> list[AuditEvent]:
+    def search(self, search: Search, limit: int) -> list[Hit[AuditEvent]]:
+        places = Finder(self._session, EVENTS).places(search, limit)
         statement = (
             select(AuditEventRow, ModelRow.name)
             .outerjoin(ModelRow, ModelRow.id == AuditEventRow.model_id)
-            .order_by(AuditEventRow.sequence.desc())
-            .limit(limit)
+            .where(one_of(self._session, AuditEventRow.sequence, [place.id for place in places]))
         )
-        if before is not None:
-            statement = statement.where(AuditEventRow.sequence < before)
-        return [to_event(row, name) for row, name in self._session.execute(statement)]
+        found = {row.sequence: to_event(row, name) for row, name in self._session.execute(statement)}
+        return [Hit(found[place.id], place) for place in places]
 
     def hash_at(self, sequence: int) -> str | None:
         return self._session.scalar(select(AuditEventRow.hash).where(AuditEventRow.sequence == sequence))

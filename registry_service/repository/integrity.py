@@ -5,30 +5,22 @@ from __future__ import annotations
 import builtins
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, exc, func, or_, select, tuple_, type_coerce
-from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+from sqlalchemy import BigInteger, Select, func, or_, select, tuple_, type_coerce
+from sqlalchemy.orm import aliased
 
-from registry_service.domain import Dataset, Evaluation, Model, ModelVersion, TrainingRun, VersionRef
+from registry_service.domain import VersionRef
 from registry_service.events import Head, Kind
 from registry_service.integrity.store import (
     Move,
-    StoredAlias,
     StoredBlob,
-    StoredEvaluation,
     StoredEvent,
-    Unreadable,
     Vouched,
 )
 from registry_service.repository import consistency
-from registry_service.repository.datasets import SqlDatasets
-from registry_service.repository.models import SqlModels
-from registry_service.repository.runs import SqlRuns
-from registry_service.repository.version_rows import to_versions, version_rows
-from registry_service.repository.webhooks import SqlWebhooks
+from registry_service.repository.stored import UNREADABLE, SqlRecords
 from registry_service.tables import (
     AliasEventRow,
     AliasRow,
@@ -49,20 +41,9 @@ from registry_service.tables import (
     VersionRow,
     WebhookRow,
 )
-from registry_service.webhooks.domain import Webhook
 
 T = TypeVar("T")
 
-# What reading a row may raise whose cells hold what the registry never writes.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    exc.DataError,
-    exc.StatementError,
-)
 _TABLES: Mapping[Kind, Any] = {
     Kind.MODEL: ModelRow,
     Kind.VERSION: VersionRow,
@@ -79,36 +60,34 @@ _OF_VERSION = (Kind.EVALUATION, Kind.APPROVAL, Kind.DEPLOYMENT)
 _From, _To = aliased(VersionRow), aliased(VersionRow)
 
 
-class SqlIntegrity:
+class SqlIntegrity(SqlRecords):
     """`registry_service.integrity.store.IntegrityStore`."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
 
     def head(self) -> Head | None:
         row = self._session.execute(select(AuditHeadRow.sequence, AuditHeadRow.hash)).first()
         return None if row is None else Head(*row)
 
     def events(self, *, after: int, limit: int) -> Sequence[StoredEvent]:
-        columns = [
-            AuditEventRow.sequence,
-            # SQLite has the number itself, which may be of no moment at all.
-            type_coerce(AuditEventRow.time, BigInteger()) if self._sqlite else AuditEventRow.time,
-            *(getattr(AuditEventRow, name) for name in _EVENT),
-        ]
-        statement = select(*columns).where(AuditEventRow.sequence > after).order_by(AuditEventRow.sequence)
+        # SQLite has the number itself, which may be of no moment at all.
+        time = type_coerce(AuditEventRow.time, BigInteger()) if self._sqlite else AuditEventRow.time
+        here = select(AuditEventRow.sequence).where(AuditEventRow.sequence > after)
+        here = here.order_by(AuditEventRow.sequence).limit(limit)
         try:
-            found = list(self._session.execute(statement.limit(limit)))
-        except _UNREADABLE:
-            columns[1] = type_coerce(None, BigInteger())
-            found = list(
-                self._session.execute(
-                    select(*columns)
-                    .where(AuditEventRow.sequence > after)
-                    .order_by(AuditEventRow.sequence)
-                    .limit(1)
-                )
-            )
+            return self._events(time, here)
+        except UNREADABLE:
+            found = []
+            for sequence in self._session.scalars(here).all():
+                one = select(AuditEventRow.sequence).where(AuditEventRow.sequence == sequence)
+                try:
+                    found += self._events(time, one)
+                except UNREADABLE:
+                    found += self._events(type_coerce(None, BigInteger()), one)
+            return found
+
+    def _events(self, time: Any, sequences: Select[int]) -> builtins.list[StoredEvent]:
+        columns = [getattr(AuditEventRow, name) for name in _EVENT]
+        statement = select(AuditEventRow.sequence, time, *columns).order_by(AuditEventRow.sequence)
+        found = self._session.execute(statement.where(AuditEventRow.sequence.in_(sequences)))
         return [StoredEvent(row[0], _micros(row[1]), *row[2:]) for row in found]
 
     def owners(self, kind: Kind, ids: Sequence[int]) -> Mapping[int, int | None]:
@@ -145,6 +124,7 @@ class SqlIntegrity:
                 row.actor,
                 row.reason,
                 row.time,
+                row.restored_revision,
             )
         return found
 
@@ -189,27 +169,6 @@ class SqlIntegrity:
             .order_by(AuditEventRow.node_id)
         )
         return [Vouched(*row) for row in self._session.execute(statement)]
-
-    def models(self, *, after: int, limit: int) -> Sequence[Model | Unreadable]:
-        return self._batch(ModelRow.id, _Models(self._session).by_id, after, limit)
-
-    def versions(self, *, after: int, limit: int) -> Sequence[ModelVersion | Unreadable]:
-        return self._batch(VersionRow.id, partial(_versions_by_id, self._session), after, limit)
-
-    def aliases(self, *, after: int, limit: int) -> Sequence[StoredAlias | Unreadable]:
-        return self._batch(AliasRow.id, self._aliases, after, limit)
-
-    def runs(self, *, after: int, limit: int) -> Sequence[TrainingRun | Unreadable]:
-        return self._batch(RunRow.id, _Runs(self._session).by_id, after, limit)
-
-    def datasets(self, *, after: int, limit: int) -> Sequence[Dataset | Unreadable]:
-        return self._batch(DatasetRow.id, _Datasets(self._session).by_id, after, limit)
-
-    def evaluations(self, *, after: int, limit: int) -> Sequence[StoredEvaluation | Unreadable]:
-        return self._batch(EvaluationRow.id, self._evaluations, after, limit)
-
-    def webhooks(self, *, after: int, limit: int) -> Sequence[Webhook | Unreadable]:
-        return self._batch(WebhookRow.id, _Webhooks(self._session).by_id, after, limit)
 
     def metrics(self, version_ids: Sequence[int]) -> Mapping[int, Mapping[str, float]]:
         found: defaultdict[int, dict[str, float]] = defaultdict(dict)
@@ -259,87 +218,6 @@ class SqlIntegrity:
     def _sqlite(self) -> bool:
         return self._session.get_bind().dialect.name == "sqlite"
 
-    def _batch(
-        self,
-        column: InstrumentedAttribute[int],
-        load: Callable[[Sequence[int]], Mapping[int, T]],
-        after: int,
-        limit: int,
-    ) -> builtins.list[T | Unreadable]:
-        """One by one where the whole batch cannot be read, or not all of it."""
-        ids = list(self._session.scalars(select(column).where(column > after).order_by(column).limit(limit)))
-        try:
-            found = load(ids) if ids else {}
-        except _UNREADABLE:
-            found = {}
-        return [found[i] if i in found else self._one(load, i) for i in ids]
-
-    def _one(self, load: Callable[[Sequence[int]], Mapping[int, T]], row_id: int) -> T | Unreadable:
-        try:
-            found = load([row_id])
-        except _UNREADABLE as error:
-            return Unreadable(row_id, f"{type(error).__name__} ({' '.join(str(error).split())[:200]})")
-        return found[row_id] if row_id in found else Unreadable(row_id, "rows it is made of are gone")
-
-    def _aliases(self, ids: Sequence[int]) -> Mapping[int, StoredAlias]:
-        statement = (
-            select(AliasRow, ModelRow.name, VersionRow)
-            .join(ModelRow, ModelRow.id == AliasRow.model_id)
-            .outerjoin(VersionRow, VersionRow.id == AliasRow.version_id)
-            .where(AliasRow.id.in_(ids))
-        )
-        found: dict[int, StoredAlias] = {}
-        for row, model, version in self._session.execute(statement):
-            number = None
-            if row.version_id is not None:
-                # Never a number of another model's version.
-                number = _own_number(version, row)
-            found[row.id] = StoredAlias(row.id, row.model_id, model, row.name, number, row.revision)
-        return found
-
-    def _evaluations(self, ids: Sequence[int]) -> Mapping[int, StoredEvaluation]:
-        statement = (
-            select(EvaluationRow, DatasetRow.digest, VersionRow.model_id, VersionRow.number, ModelRow.name)
-            .join(DatasetRow, DatasetRow.id == EvaluationRow.dataset_id)
-            .join(VersionRow, VersionRow.id == EvaluationRow.version_id)
-            .join(ModelRow, ModelRow.id == VersionRow.model_id)
-            .where(EvaluationRow.id.in_(ids))
-        )
-        found: dict[int, StoredEvaluation] = {}
-        for row, digest, model_id, number, model in self._session.execute(statement):
-            metrics = {name: float(value) for name, value in row.metrics.items()}
-            evaluation = Evaluation(digest, row.split, metrics, row.create_time, row.actor)
-            found[row.id] = StoredEvaluation(row.id, model_id, model, number, evaluation)
-        return found
-
-
-class _Models(SqlModels):
-    def by_id(self, ids: Sequence[int]) -> Mapping[int, Model]:
-        rows = self._session.scalars(select(ModelRow).where(ModelRow.id.in_(ids))).all()
-        return {model.id: model for model in self._models(rows)}
-
-
-class _Runs(SqlRuns):
-    def by_id(self, ids: Sequence[int]) -> Mapping[int, TrainingRun]:
-        rows = self._session.scalars(select(RunRow).where(RunRow.id.in_(ids))).all()
-        return {run.id: run for run in self._runs(rows)}
-
-
-class _Datasets(SqlDatasets):
-    def by_id(self, ids: Sequence[int]) -> Mapping[int, Dataset]:
-        rows = self._session.scalars(select(DatasetRow).where(DatasetRow.id.in_(ids))).all()
-        return {dataset.id: dataset for dataset in self._datasets(rows)}
-
-
-class _Webhooks(SqlWebhooks):
-    def by_id(self, ids: Sequence[int]) -> Mapping[int, Webhook]:
-        statement = (
-            select(WebhookRow, ModelRow.name)
-            .outerjoin(ModelRow, ModelRow.id == WebhookRow.model_id)
-            .where(WebhookRow.id.in_(ids))
-        )
-        return {webhook.id: webhook for webhook in self._find(statement)}
-
 
 _EVENT = (
     "actor",
@@ -357,16 +235,7 @@ _EVENT = (
 _REFERRED = select(FileRow.sha256).where(FileRow.sha256 == BlobRow.sha256).exists()
 
 
-def _own_number(version: VersionRow | None, alias: AliasRow) -> int:
-    return -1 if version is None or version.model_id != alias.model_id else version.number
-
-
 def _micros(value: Any) -> int | None:
     if value is None or isinstance(value, int):
         return value
     return UtcMicros.micros(value)
-
-
-def _versions_by_id(session: Session, ids: Sequence[int]) -> Mapping[int, ModelVersion]:
-    rows = session.execute(version_rows().where(VersionRow.id.in_(ids))).all()
-    return {version.id: version for version in to_versions(session, rows)}

@@ -9,9 +9,11 @@ from typing import Any
 from plumbline.registry.v1 import changes_pb2 as pb
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
 from registry_service import trail
-from registry_service.calls import Calls, Page
+from registry_service.calls import Calls
 from registry_service.codec import changes, integrity
+from registry_service.filtering.fields import EVENTS
 from registry_service.integrity.verification import Verifications
+from registry_service.listing import Listing
 
 
 class IntegrityMethods(ModelRegistryServiceServicer):
@@ -23,12 +25,9 @@ class IntegrityMethods(ModelRegistryServiceServicer):
     async def ListAuditEvents(
         self, request: pb.ListAuditEventsRequest, context: Any
     ) -> pb.ListAuditEventsResponse:
-        page = Page(request, request.page_size, request.page_token, (int,))
-        before = page.after[0] if page.after else None
-        found = await self._calls.read(
-            lambda tx: trail.list_page(tx, request.filter, before=before, limit=page.limit)
-        )
-        items, token = page.cut(found, changes.to_event, lambda event: (event.sequence,))
+        page = Listing(request, EVENTS)
+        found = await self._calls.read(lambda tx: trail.search(tx, page.search, page.limit))
+        items, token = page.cut(found, changes.to_event)
         return pb.ListAuditEventsResponse(events=items, next_page_token=token)
 
     async def VerifyIntegrity(
