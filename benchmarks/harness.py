@@ -94,10 +94,11 @@ def in_turn(rounds: int, contenders: Mapping[str, Callable[[], None]]) -> None:
             contenders[name]()
 
 
-def report(name: str, rows: Sequence[Row], *, about: Mapping[str, str]) -> None:
+def report(name: str, rows: Sequence[Row], *, about: Mapping[str, str], write: bool = True) -> None:
     """Prints the table and writes results/NAME.json (results/NAME.quick.json is never written).
 
-    about: what was measured and with which versions; printed above the table.
+    about: what was measured and with which versions; printed above the table. write: False where only a part
+    was measured.
     """
     console = Console(width=None if sys.stdout.isatty() else 140)
     for key, value in about.items():
@@ -112,6 +113,9 @@ def report(name: str, rows: Sequence[Row], *, about: Mapping[str, str]) -> None:
     console.print(table)
     if QUICK:
         console.print("quick run: nothing is written to benchmarks/results", highlight=False)
+        return
+    if not write:
+        console.print("only a part was measured: nothing is written", highlight=False)
         return
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{name}.json"

@@ -3,12 +3,13 @@
 Contenders: MLflow's own server (`mlflow server`, the faster of its default of 4 workers and of 2) against
 ours over gRPC and over the MLflow facade, both on SQLite and both on one PostgreSQL, each with its own
 database. Then ours alone: lineage in a graph of 100,000 nodes, and a large file up and down. CASES=alias,file
-runs only the cases with such words in their names.
+runs only the cases with such words in their names, DATABASES=SQLite only those on SQLite; neither is written.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -31,11 +32,14 @@ from benchmarks.registry_lineage import lineage
 from benchmarks.registry_world import PER_BATCH, Ours, Requests, fill_mlflow, mlflow_server, our_server
 
 _ONLY = [word for word in os.environ.get("CASES", "").split(",") if word]
+_KINDS = [kind for kind in KINDS if kind in os.environ.get("DATABASES", ",".join(KINDS)).split(",")]
 _WORKERS = (2,) if QUICK else (4, 2)
 
 
 def main() -> None:
     """The table."""
+    # So that servers and folders go with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     rows: list[Row] = []
     about = _about()
     with ExitStack() as stack:
@@ -43,19 +47,19 @@ def main() -> None:
         bench = Bench(stack.enter_context(load_generator()), ROUNDS, SECONDS, WARM_UP)
         cases = [case for case in CASES if _wanted(case.name)]
         if cases:
-            for kind in KINDS:
+            for kind in _KINDS:
                 found, workers = _against_mlflow(bench, kind, cases, folder / kind)
                 rows += found
                 about[f"MLflow on {kind}"] = f"{workers} workers" + (
                     "" if QUICK else ", the faster of 4 and 2"
                 )
         if _wanted("lineage"):
-            for kind in KINDS:
+            for kind in _KINDS:
                 rows += lineage(bench, kind, folder / f"lineage on {kind}")
         if _wanted("file"):
             rows += files(folder / "files")
     rows.sort(key=lambda row: row.goal is None)
-    report("registry", rows, about=about)
+    report("registry", rows, about=about, write=not _ONLY and len(_KINDS) == len(KINDS))
 
 
 def _wanted(name: str) -> bool:

@@ -48,5 +48,5 @@ def lineage(bench: Bench, kind: Kind, folder: Path) -> list[Row]:
     rows.append(bench.samples.row(case, "peak memory, MiB", better="lower", goal=200))
     for what in questions:
         rows.append(bench.samples.row(case, f"{what}, nodes in an answer", better="higher"))
-        rows += bench.shown(case, what)
+        rows += [row for row in bench.shown(case, what) if row.metric != f"{what} p50 ms"]
     return rows

@@ -28,6 +28,7 @@ class Client:
     """Base of the clients. Thread-safe; close it, or use it in a `with`.
 
     target: "host:port". actor: who acts, kept in histories. timeout: seconds for each short call.
+    token: for servers that ask for one; then the actor is the token's.
     interceptors: as `grpc.intercept_channel` takes them, for traces. credentials: plain text unless given.
     max_message_bytes: the largest message sent or accepted, at least 1 MiB; the server has a limit of its
     own, PLUMBLINE_…_MAX_MESSAGE_BYTES.
@@ -45,6 +46,7 @@ class Client:
         interceptors: Sequence[Any] = (),
         credentials: grpc.ChannelCredentials | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        token: str = "",
     ) -> None:
         self.target = target
         self._channel = open_channel(
@@ -54,7 +56,8 @@ class Client:
             max_message_bytes=max_message_bytes,
         )
         self._timeout = timeout
-        self._metadata = (("plumbline-actor", actor),) if actor else ()
+        claimed = (("plumbline-actor", actor),) if actor else ()
+        self._metadata = (*claimed, *((("authorization", f"Bearer {token}"),) if token else ()))
 
     def __enter__(self) -> Self:
         return self

@@ -25,6 +25,7 @@ from registry_service.integrity.verification import Verifications
 from registry_service.mlflow_api.serving import serving_mlflow
 from registry_service.news import News
 from registry_service.ports import BlobStore
+from registry_service.ports_blobs import Staging
 from registry_service.reading import CachedReads
 from registry_service.repository.database import SqlDatabase, open_engine, patience
 from registry_service.repository.freshness import open_freshness
@@ -32,7 +33,6 @@ from registry_service.repository.migration import MigrationError, migrate
 from registry_service.servicers.files import upload_handler
 from registry_service.servicers.registry import Registry, Tools
 from registry_service.settings import RegistrySettings
-from registry_service.staging import Staging
 from registry_service.stores.opening import open_blobs
 from registry_service.stores.staging import LocalStaging
 from registry_service.threads import Threads

@@ -12,7 +12,7 @@ from registry_service import garbage
 from registry_service.artifacts import MAX_NAMED, BlobRecord, Garbage, StoredBlob
 from registry_service.domain import Act
 from registry_service.ports import BlobStore, Clock, Transaction
-from registry_service.staging import Staging
+from registry_service.ports_blobs import Staging
 from registry_service.threads import Threads
 
 T = TypeVar("T")
@@ -44,10 +44,10 @@ class Collector:
         """Notes which blobs no version refers to, those included that the database does not know of."""
         lost: list[StoredBlob] = []
         async for batch in self._stored():
-            if dry_run:
-                lost += await self._database.read(partial(garbage.unknown, blobs=batch))
-            else:
-                await self._database.write(partial(garbage.adopt, blobs=batch))
+            unknown = await self._database.read(partial(garbage.unknown, blobs=batch))
+            if unknown and not dry_run:
+                await self._database.write(partial(garbage.adopt, blobs=unknown))
+            lost += unknown
         if not dry_run:
             return await self._database.write(garbage.mark)
         found = await self._database.read(garbage.unreferenced)

@@ -12,6 +12,7 @@ from registry_service.audit import record as record_event
 from registry_service.checks import check_ready
 from registry_service.commands_governance import EndDeployment, RecordDeployment, RenewDeployment
 from registry_service.domain import Act, Deployment
+from registry_service.filtering.search import Hit, Search
 from registry_service.ports import Transaction
 
 
@@ -44,9 +45,9 @@ def get(transaction: Transaction, name: str) -> Deployment:
     return transaction.deployments.get(name)
 
 
-def list_page(transaction: Transaction, *, before: int | None, limit: int) -> Sequence[Deployment]:
-    """Newest first, those with an id below `before`."""
-    return transaction.deployments.list(before=before, limit=limit)
+def search(transaction: Transaction, asked: Search, limit: int) -> Sequence[Hit[Deployment]]:
+    """A page of deployments."""
+    return transaction.deployments.search(asked, limit)
 
 
 def renew(transaction: Transaction, act: Act, command: RenewDeployment) -> Deployment:

@@ -27,7 +27,7 @@ def unknown(transaction: Transaction, blobs: Sequence[StoredBlob]) -> list[Store
 def adopt(transaction: Transaction, act: Act, blobs: Sequence[StoredBlob]) -> None:
     """Records and marks stored bytes that have no record yet. An upload that is about to refer to some of
     them takes the mark away."""
-    transaction.blobs.add_marked(transaction.blobs.unknown(blobs), act.time)
+    transaction.blobs.add_marked(blobs, act.time)
 
 
 def mark(transaction: Transaction, act: Act) -> Garbage:

@@ -54,9 +54,8 @@ class Rules:
 
     def __bool__(self) -> bool:
         """Whether there is a rule."""
-        return bool(
-            self.metrics or self.evaluations or self.approvals or self.max_data_age or self.required_tags
-        )
+        lists = self.metrics or self.evaluations or self.required_tags
+        return bool(lists) or self.approvals is not None or self.max_data_age is not None
 
 
 @dataclass(frozen=True)

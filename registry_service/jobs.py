@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,13 +64,16 @@ def restore(settings: RegistrySettings, source: Path, *, expected_head: str, che
 
 
 def _reported(name: str, work: Callable[[], Manifest], done: str) -> int:
+    # What goes wrong is said below, in a line; without a handler it would be said with its stack, too.
+    logging.getLogger("plumbline").addHandler(logging.NullHandler())
     try:
         manifest = work()
     except (StartupError, MigrationError) as error:
         print(f"registry_service {name}: {error}", file=sys.stderr)
         return UNUSABLE
     except (BackupError, PlumblineError) as error:
-        print(f"registry_service {name}: {error}", file=sys.stderr)
+        cause = " ".join(str(getattr(error.__cause__, "orig", "")).split())
+        print(f"registry_service {name}: {error}{f' ({cause})' if cause else ''}", file=sys.stderr)
         return FAILED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

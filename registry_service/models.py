@@ -44,6 +44,11 @@ def get(transaction: Transaction, name: str) -> Model:
     return transaction.models.get(name)
 
 
+def get_id(transaction: Transaction, name: str) -> int:
+    """The registry's own id of a model. Raises ModelNotFound."""
+    return transaction.models.get_id(name)
+
+
 def search(transaction: Transaction, asked: Search, *, archived: bool, limit: int) -> list[Hit[Model]]:
     """A page of models, archived ones only if asked for."""
     return transaction.models.search(asked, archived=archived, limit=limit)

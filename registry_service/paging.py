@@ -65,7 +65,7 @@ def decode_token(query: bytes, token: str, types: Sequence[type[KeyPart]]) -> tu
 
 def whole(number: int) -> int:
     """The number, if databases keep it. Raises ValueError."""
-    if abs(number) >= 2**63:
+    if not -(2**63) <= number < 2**63:
         raise ValueError(f"{number} has more than 63 bits")
     return number
 

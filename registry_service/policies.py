@@ -73,7 +73,7 @@ def require(
     problems = [(item.rule, f"expected {item.expected}; found {item.actual}") for item in result.failed]
     raise PolicyNotMet(
         f"{ref} is protected, and {version.ref} does not meet its policy: "
-        + "; ".join(f"[{rule}] {problem}" for rule, problem in problems),
+        + "; ".join(f"{rule}: {problem}" for rule, problem in problems),
         metadata={
             "alias": str(ref),
             "version": str(version.ref),

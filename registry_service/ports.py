@@ -6,14 +6,12 @@ times are zone-aware UTC and a method sees and makes the changes of its own tran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
-from registry_service.artifacts import BlobRecord, Garbage, StoredBlob
 from registry_service.domain import (
     Act,
     Alias,
@@ -39,6 +37,8 @@ from registry_service.events import AuditEvent, Head
 from registry_service.filtering.search import Hit, Search
 from registry_service.integrity.store import IntegrityStore
 from registry_service.names import NodeName
+from registry_service.ports_blobs import BlobRecords
+from registry_service.ports_blobs import BlobStore as BlobStore  # given on: most look for it here
 from registry_service.ports_governance import ApprovalStore, DeploymentStore, PolicyStore
 from registry_service.ports_impact import ImpactStore
 from registry_service.summaries import SummaryStore
@@ -90,6 +90,9 @@ class ModelStore(Protocol):
 
     def get(self, name: str) -> Model:
         """With the present aliases, by name. Raises ModelNotFound."""
+
+    def get_id(self, name: str) -> int:
+        """The registry's own id of a model. Raises ModelNotFound."""
 
     def lock(self, name: str) -> Model:
         """As `get`, and lets no other transaction change the model, its versions or its aliases until
@@ -146,7 +149,7 @@ class VersionStore(Protocol):
     def get(self, ref: VersionRef) -> ModelVersion:
         """Raises ModelNotFound or VersionNotFound."""
 
-    def search(self, search: Search, *, model: Model | None, limit: int) -> list[Hit[ModelVersion]]:
+    def search(self, search: Search, *, model_id: int | None, limit: int) -> list[Hit[ModelVersion]]:
         """Of one model, or of all."""
 
     def numbers(self, model: Model, *, stage: str | None = None) -> Sequence[int]:
@@ -286,34 +289,6 @@ class LineageStore(Protocol):
         """The resource name of each, and a label for people."""
 
 
-class BlobRecords(Protocol):
-    """Which bytes the database knows of."""
-
-    def claim(self, file: ModelFile, time: datetime) -> None:
-        """Records the file's bytes unless they are, and takes their mark away."""
-
-    def unknown(self, blobs: Sequence[StoredBlob]) -> list[StoredBlob]:
-        """Those without a record. At most 1,000 are asked about."""
-
-    def add_marked(self, blobs: Sequence[StoredBlob], time: datetime) -> None:
-        """Records bytes that no version refers to, unless they have a record."""
-
-    def mark(self, time: datetime) -> None:
-        """Marks every blob that no version refers to and that has no mark; takes the mark of others away."""
-
-    def unreferenced(self, limit: int) -> Garbage:
-        """Blobs that no version refers to; names up to `limit` of them."""
-
-    def marked(self, before: datetime, *, after: str = "", limit: int) -> list[BlobRecord]:
-        """Blobs marked before a moment that no version refers to, by digest, those behind `after`."""
-
-    def is_marked(self, before: datetime, sha256: str) -> bool:
-        """Whether a blob is as `marked` says."""
-
-    def forget(self, sha256: str) -> None:
-        """Removes the record of a blob."""
-
-
 class AuditStore(Protocol):
     """The chain of events. Transactions that write events take turns, so that their order is one."""
 
@@ -405,43 +380,3 @@ class Database(Protocol):
 
     def write(self) -> AbstractContextManager[Transaction]:
         """Commits at the end of the block; an error inside it undoes everything."""
-
-
-class Outgoing(Protocol):
-    """Bytes being read. `close` may be called at any time, from any thread, and must be called."""
-
-    def read(self) -> bytes:
-        """The next chunk, b"" at the end. Raises BlobCorrupt, before the last chunk is given out, when
-        the bytes are not the recorded ones; StorageUnavailable when they cannot be had now."""
-
-    def close(self) -> None:
-        """Frees the file."""
-
-
-class BlobStore(Protocol):
-    """Immutable bytes by sha256. Everything may raise StorageUnavailable."""
-
-    def prepare(self) -> None:
-        """Makes ready what the others need. Raises OSError when the place cannot be used."""
-
-    def publish(self, file: ModelFile, source: Path) -> None:
-        """Makes the bytes of a local file, which are known to be the file's, durable under its digest:
-        whole, or not at all. What is there under that digest, damaged or not, is replaced. The source stays,
-        may be one with the blob from now on, and must not be written to. Raises StorageFull."""
-
-    def holds(self, file: ModelFile) -> bool:
-        """Whether bytes of the file's size are there under its digest."""
-
-    def open(self, file: ModelFile) -> Outgoing:
-        """Begins to read. Raises BlobCorrupt when nothing of the recorded size is stored."""
-
-    def measure(self, sha256: str) -> tuple[str, int] | None:
-        """The true digest and size of the bytes stored under one, read in bounded memory; None when there
-        are none. Raises OSError when they cannot be read."""
-
-    def remove(self, sha256: str) -> None:
-        """Durably; nothing to remove is no error. Only inside a transaction that writes, see uploads.py."""
-
-    def stored(self) -> Iterator[StoredBlob]:
-        """All that is there, by digest, in bounded memory. What is published or removed meanwhile may be
-        among them or not."""

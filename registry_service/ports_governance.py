@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from registry_service.domain import Act, AliasRef, Deployment, Model, ModelVersion
+from registry_service.filtering.search import Hit, Search
 from registry_service.governance import Approval, Decision, Policy, Rules
 
 
@@ -65,8 +66,8 @@ class DeploymentStore(Protocol):
     def model_id(self, deployment: Deployment) -> int:
         """The id of the model whose version runs there."""
 
-    def list(self, *, before: int | None, limit: int) -> Sequence[Deployment]:
-        """Newest first, those with an id below `before`."""
+    def search(self, search: Search, limit: int) -> Sequence[Hit[Deployment]]:
+        """Those that match, in the order asked for."""
 
     def renew(self, deployment: Deployment, lease_expire_time: datetime) -> Deployment:
         """Another end of the lease."""

@@ -121,7 +121,7 @@ def _approvals(rule: ApprovalRule, evidence: Evidence) -> RuleResult:
 
 
 def _data_age(most: timedelta, evidence: Evidence) -> RuleResult:
-    expected = f"data that ends at most {most} ago"
+    expected = f"data that ends at most {_span(most)} ago"
     digests = evidence.version.datasets
     ends = [(end, digest) for digest in digests if (end := evidence.datasets[digest].as_of_end) is not None]
     if not ends:
@@ -129,9 +129,7 @@ def _data_age(most: timedelta, evidence: Evidence) -> RuleResult:
         return RuleResult("max_data_age", False, expected, what)
     end, digest = max(ends)
     age = evidence.now - end
-    # To the second is enough for people; the comparison is exact.
-    shown = timedelta(seconds=int(age.total_seconds()))
-    actual = f"the newest, {_title(evidence.datasets[digest])}, ends at {end.isoformat()}, {shown} ago"
+    actual = f"the newest, {_title(evidence.datasets[digest])}, ends at {end.isoformat()}, {_span(age)} ago"
     return RuleResult("max_data_age", age <= most, expected, actual)
 
 
@@ -161,3 +159,14 @@ def _title(dataset: Dataset) -> str:
 def _decimal(value: float) -> Decimal:
     """The number as it is written."""
     return Decimal(repr(value))
+
+
+def _span(span: timedelta) -> str:
+    """As "400d", "2d 23h", "1m 5s": its two greatest units, which is enough for people."""
+    rest, parts = abs(int(span.total_seconds())), []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        parts.append((count, unit))
+    first = next((i for i, (count, _) in enumerate(parts) if count), len(parts) - 1)
+    shown = [f"{count}{unit}" for count, unit in parts[first : first + 2] if count] or ["0s"]
+    return ("-" if span < timedelta(0) else "") + " ".join(shown)

@@ -13,13 +13,14 @@ from registry_service.filtering.search import Hit, Search
 
 @dataclass(frozen=True)
 class VersionSummary:
-    """model_archived: whether its model is. run: the run's id, "" when no run made it. feature_service: of
-    the signature, "" when there is none. has_files: whether it has bytes in the registry."""
+    """model_archive_time: of its model, None while that is active. run: the run's id, "" when no run made it.
+    feature_service: of the signature, "" when there is none. has_files: whether it has bytes in the registry.
+    """
 
     id: int
     model_id: int
     ref: VersionRef
-    model_archived: bool
+    model_archive_time: datetime | None
     state: VersionState
     stage: str
     description: str
@@ -43,8 +44,8 @@ class SummaryStore(Protocol):
     def get(self, ref: VersionRef | AliasRef) -> VersionSummary:
         """In any state. Raises ModelNotFound, VersionNotFound, AliasNotFound."""
 
-    def versions(self, search: Search, limit: int) -> list[Hit[VersionSummary]]:
-        """Of models that are not archived, those not archived themselves."""
+    def versions(self, search: Search, *, model: str | None, limit: int) -> list[Hit[VersionSummary]]:
+        """Of models that are not archived (or of that one, by name), those not archived themselves."""
 
     def latest(self, model_ids: Sequence[int]) -> Mapping[int, list[VersionSummary]]:
         """By model, the version with the greatest number in each stage, of those not archived, by number."""

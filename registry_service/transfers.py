@@ -24,13 +24,12 @@ from plumbline.registry.errors import (
 )
 from registry_service.artifacts import Upload
 from registry_service.domain import ModelFile
-from registry_service.ports import BlobStore, Outgoing
-from registry_service.staging import Staged, Staging
+from registry_service.ports_blobs import BlobStore, Outgoing, Staged, Staging
 from registry_service.threads import Threads
 from registry_service.uploads import BytesGone
 
 # Bytes that wait for a thread, and again so many that are with it.
-_BATCH_BYTES = 4 * 1024 * 1024
+_BATCH_BYTES = 2 * 1024 * 1024
 
 # Chunks of a read that wait to be sent, and again so many that are being read.
 _READ_CHUNKS = 2

@@ -126,10 +126,11 @@ def get(transaction: Transaction, ref: VersionRef | AliasRef) -> ModelVersion:
     return transaction.versions.get(ref)
 
 
-def search(transaction: Transaction, asked: Search, *, model: str, limit: int) -> list[Hit[ModelVersion]]:
-    """A page of the versions of one model, or with "" of all. Raises ModelNotFound."""
-    found = transaction.models.get(model) if model else None
-    return transaction.versions.search(asked, model=found, limit=limit)
+def search(
+    transaction: Transaction, asked: Search, *, model_id: int | None, limit: int
+) -> list[Hit[ModelVersion]]:
+    """A page of the versions of one model, or of all."""
+    return transaction.versions.search(asked, model_id=model_id, limit=limit)
 
 
 def add_file(transaction: Transaction, act: Act, command: UploadFile) -> ModelFile:

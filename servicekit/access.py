@@ -6,9 +6,7 @@ lines and those that begin with '#' are nothing. A token is shown once, when it 
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from plumbline.errors import PermissionDenied, Unauthenticated
+from plumbline.tokens import digest_of
 
 _log = logging.getLogger("plumbline.access")
 
@@ -113,16 +112,6 @@ def read_grants(path: Path) -> Mapping[str, Grant]:
             raise ValueError(f"{path}, line {number}: the token is there twice")
         grants[digest] = Grant(words[0], Role[words[1].upper()])
     return grants
-
-
-def new_token() -> str:
-    """A fresh token: 256 bits of chance."""
-    return f"plb_{secrets.token_urlsafe(32)}"
-
-
-def digest_of(token: str) -> str:
-    """64 hex digits."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _is_digest(text: str) -> bool:

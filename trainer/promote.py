@@ -1,4 +1,5 @@
-"""Who holds the alias: the new version, if it is better than the present holder on the same test rows."""
+"""Who holds the alias: the new version, if it is better than the present holder on the same test rows, and
+meets the alias's promotion policy, where it has one."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.registry.errors import AliasNotFound, EtagMismatch
+from plumbline.registry.errors import AliasNotFound, EtagMismatch, PolicyNotMet
 from trainer import codec
 from trainer.config import PromotionRule
 from trainer.domain import Input, Metrics, Promotion
@@ -71,7 +72,8 @@ class Promoter:
         self._values: dict[str, float | None] = {}
 
     def promote(self, candidate: Candidate) -> Promotion:
-        """Compares, and moves the alias or leaves it. Raises PromotionContended after ATTEMPTS lost races."""
+        """Compares, and moves the alias or leaves it, also because its policy refuses the version. Raises
+        PromotionContended after ATTEMPTS lost races."""
         alias = f"models/{candidate.model}/aliases/{self._rule.alias}"
         new = candidate.test[self._metric]
         for _ in range(ATTEMPTS):
@@ -79,25 +81,32 @@ class Promoter:
                 resolved = self._registry.resolve_alias(alias)
             except AliasNotFound:
                 reason = f"{self._metric} {new:.6f} on the test rows: the first to hold this alias"
-                if self._set(alias, candidate.version, reason, etag=""):
-                    return Promotion(alias, self._metric, True, reason, new)
+                moved, reason = self._set(alias, candidate.version, reason, etag="")
+                if moved is not None:
+                    return Promotion(alias, self._metric, moved, reason, new)
                 continue
             holder = resolved.alias.version
             old = self._value(holder, codec.inputs(resolved.version.signature), candidate.dataset)
             verdict = decide(self._rule, self._metric, self._greater, new, old, holder)
-            if not verdict.move or self._set(alias, candidate.version, verdict.reason, resolved.alias.etag):
-                return Promotion(alias, self._metric, verdict.move, verdict.reason, new, old, holder)
+            moved, reason = False, verdict.reason
+            if verdict.move:
+                moved, reason = self._set(alias, candidate.version, reason, resolved.alias.etag)
+            if moved is not None:
+                return Promotion(alias, self._metric, moved, reason, new, old, holder)
         raise PromotionContended(
             f"{alias} was moved by others {ATTEMPTS} times while {candidate.version} was compared with its "
             "holder; the version is registered: move the alias by hand or run the job again"
         )
 
-    def _set(self, alias: str, version: str, reason: str, etag: str) -> bool:
+    def _set(self, alias: str, version: str, reason: str, etag: str) -> tuple[bool | None, str]:
+        """Whether the alias moved, None when somebody else was faster; and why."""
         try:
             self._registry.set_alias(alias, version, reason=reason, etag=etag, must_not_exist=not etag)
         except EtagMismatch:
-            return False
-        return True
+            return None, reason
+        except PolicyNotMet as refusal:
+            return False, f"{reason}; but {refusal.message}"
+        return True, reason
 
     def _value(self, version: str, inputs: tuple[Input, ...], dataset: str) -> float | None:
         """The holder's metric on the rows of this job, recorded as evidence; a version is scored once."""

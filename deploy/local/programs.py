@@ -91,7 +91,11 @@ PROGRAMS = (
     Program(
         "registry_service",
         "registry_service",
-        {"grpc": ("PLUMBLINE_REGISTRY_PORT", 7420), "metrics": ("PLUMBLINE_REGISTRY_METRICS_PORT", 7421)},
+        {
+            "grpc": ("PLUMBLINE_REGISTRY_PORT", 7420),
+            "metrics": ("PLUMBLINE_REGISTRY_METRICS_PORT", 7421),
+            "mlflow": ("PLUMBLINE_REGISTRY_HTTP_PORT", 7422),
+        },
     ),
     Program(
         "feature_service",

@@ -23,11 +23,13 @@ datasets = typer.Typer(
 
 @datasets.command("list")
 def list_datasets(
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 20, json: Json = False
+    condition: Annotated[str, typer.Option("--filter", help="As in: row_count > 1000")] = "",
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 20,
+    json: Json = False,
 ) -> None:
     """The newest snapshots."""
     with errors_for_people(), registry() as client:
-        found = list(islice(client.list_datasets(), limit))
+        found = list(islice(client.list_datasets(condition), limit))
         if json:
             print_json(found)
             return
@@ -84,7 +86,7 @@ def show(
             ],
         )
         for definition in item.feature_definitions:
-            console.print(f"[bold]{definition.name.partition('@')[0]}[/bold]")
+            console.print(definition.name.partition("@")[0], markup=False, style="bold")
             console.print(_indented(definition.spec), markup=False)
         if item.recipe:
             console.print("[bold]recipe[/bold]")

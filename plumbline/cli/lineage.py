@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.tree import Tree
 
 from plumbline.cli.models import registry
@@ -112,7 +113,7 @@ def diff(
         if json:
             print_json(found)
             return
-        console.print(f"[bold]{found.left}[/bold] → [bold]{found.right}[/bold]")
+        console.print(f"[bold]{escape(found.left)}[/bold] → [bold]{escape(found.right)}[/bold]")
         sections: dict[str, list[pb.Difference]] = {}
         for item in found.differences:
             sections.setdefault(item.section, []).append(item)
@@ -160,8 +161,9 @@ def _label(name: str, nodes: dict[str, pb.LineageNode]) -> str:
     """What a person reads; the name itself too, where it is short enough to be of use."""
     node = nodes.get(name)
     if node is None or node.label in ("", name):
-        return name
-    return f"{node.label}  [dim]{name}[/dim]" if len(name) <= _SHORT_NAME else node.label
+        return escape(name)
+    label = escape(node.label)
+    return f"{label}  [dim]{escape(name)}[/dim]" if len(name) <= _SHORT_NAME else label
 
 
 def _runs(place: gov.Deployment) -> bool:

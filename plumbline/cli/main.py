@@ -9,10 +9,13 @@ from typing import Annotated
 
 import typer
 
+from plumbline.cli.aliases import alias
+from plumbline.cli.approvals import approvals, approve, reject, withdraw
 from plumbline.cli.datasets import datasets
+from plumbline.cli.deployments import deployments
 from plumbline.cli.features import features
 from plumbline.cli.lineage import diff, impact, lineage
-from plumbline.cli.models import alias, models
+from plumbline.cli.models import models
 from plumbline.cli.output import address
 from plumbline.cli.predict import predict
 from plumbline.cli.registry import registry_app
@@ -32,8 +35,10 @@ app.add_typer(datasets, name="datasets")
 app.add_typer(alias, name="alias")
 app.add_typer(registry_app, name="registry")
 app.add_typer(features, name="features")
-app.add_typer(registry_app, name="registry")
+app.add_typer(deployments, name="deployments")
 models.command("diff")(diff)
+for say in (approve, reject, withdraw, approvals):
+    models.command(say.__name__)(say)
 app.command("lineage")(lineage)
 app.command("impact")(impact)
 app.command("predict")(predict)

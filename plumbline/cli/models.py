@@ -1,7 +1,9 @@
-"""`plumbline models …`, `plumbline alias …`: the registry."""
+"""`plumbline models …`: models and their versions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -14,7 +16,6 @@ from plumbline.types.v1 import column_pb2
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 
 models = typer.Typer(help="Models and their versions.", no_args_is_help=True)
-alias = typer.Typer(help="Aliases: which version is the champion.", no_args_is_help=True)
 
 
 def registry() -> RegistryClient:
@@ -23,10 +24,16 @@ def registry() -> RegistryClient:
 
 
 @models.command("list")
-def list_models(json: Json = False) -> None:
+def list_models(
+    condition: Annotated[
+        str, typer.Option("--filter", help='As in: name = "fraud-*" AND tags.team = risk')
+    ] = "",
+    order_by: Annotated[str, typer.Option("--order-by", help="As in: update_time desc")] = "",
+    json: Json = False,
+) -> None:
     """All models with their latest version and aliases."""
     with errors_for_people(), registry() as client:
-        found = list(client.list_models())
+        found = list(client.list_models(condition=condition, order_by=order_by))
         if json:
             print_json(found)
             return
@@ -36,13 +43,36 @@ def list_models(json: Json = False) -> None:
                 (
                     model.name.removeprefix("models/"),
                     model.latest_version,
-                    ", ".join(f"{_last(a.name)} → {_last(a.version)}" for a in model.aliases),
+                    ", ".join(f"{last(a.name)} → {last(a.version)}" for a in model.aliases),
                     when(model.update_time),
                     model.description,
                 )
                 for model in found
             ],
         )
+
+
+@models.command("search")
+def search(
+    condition: Annotated[
+        str,
+        typer.Argument(metavar="FILTER", help="As in: metrics.auc >= 0.75 AND NOT aliases:champion"),
+    ],
+    model: Annotated[str, typer.Option(help="Of one model only.")] = "-",
+    order_by: Annotated[str, typer.Option("--order-by", help="As in: metrics.auc desc")] = "",
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 100,
+    json: Json = False,
+) -> None:
+    """Versions of all models that match a filter, newest first: see docs/search.md."""
+    with errors_for_people(), registry() as client:
+        versions = client.list_versions(
+            model, condition=condition, order_by=order_by, page_size=min(limit, 1000)
+        )
+        found = list(islice(versions, limit))
+        if json:
+            print_json(found)
+            return
+        _print_versions(found, lambda version: f"{model_of(version.name)}/{version.version}")
 
 
 @models.command("show")
@@ -61,58 +91,68 @@ def show(
             print_json({"model": model, "versions": versions})
             return
         console.print(f"[bold]{model.name}[/bold]  {model.description}")
-        print_table(
-            ("VERSION", "STATE", "ALIASES", "CREATED", "BY", "METRICS"),
-            [
-                (
-                    version.version,
-                    res.VersionState.Name(version.state).removeprefix("VERSION_STATE_"),
-                    ", ".join(version.aliases),
-                    when(version.create_time),
-                    version.actor,
-                    _metrics(version),
-                )
-                for version in versions
-            ],
-        )
+        _print_versions(versions, lambda version: str(version.version))
 
 
-@alias.command("set")
-def set_alias(
-    name: Annotated[str, typer.Argument(help="m@champion")],
-    version: Annotated[str, typer.Argument(help="m/3, or 3")],
-    reason: Annotated[str, typer.Option(help="Why; kept in the history.")],
-    expected: Annotated[str, typer.Option(help="Only if it points at this version now.")] = "",
+@models.command("rename")
+def rename(
+    name: Annotated[str, typer.Argument(help="m")],
+    new_name: Annotated[str, typer.Argument(help="Its name from now on.")],
     json: Json = False,
 ) -> None:
-    """Point an alias at a version."""
-    model = name.partition("@")[0]
+    """Give a model another name; all it has stays."""
     with errors_for_people(), registry() as client:
-        moved = client.set_alias(
-            alias_name(name),
-            _version_of(model, version),
-            reason=reason,
-            expected_version=_version_of(model, expected) if expected else "",
-        )
-        print_json(moved) if json else console.print(f"{moved.name} → {moved.version}")
+        model = client.rename_model(name, new_name)
+        print_json(model) if json else console.print(f"{model_name(name)} is now {model.name}", markup=False)
 
 
-@alias.command("history")
-def history(name: Annotated[str, typer.Argument(help="m@champion, or m")], json: Json = False) -> None:
-    """Who moved an alias when, from where to where, and why; newest first."""
+@models.command("archive")
+def archive(name: Annotated[str, typer.Argument(help="m, or m/3")], json: Json = False) -> None:
+    """Take a model, or one version, out of use; nothing is deleted."""
     with errors_for_people(), registry() as client:
-        parent = alias_name(name) if "@" in name else model_name(name)
-        events = list(client.list_alias_history(parent))
-        if json:
-            print_json(events)
-            return
-        print_table(
-            ("WHEN", "ALIAS", "FROM", "TO", "BY", "REASON"),
-            [
-                (when(e.time), _last(e.alias), _last(e.from_version), _last(e.to_version), e.actor, e.reason)
-                for e in events
-            ],
-        )
+        resource = version_name(name)
+        gone = client.archive_version(resource) if resource.count("/") > 1 else client.archive_model(resource)
+        print_json(gone) if json else console.print(f"{gone.name} is archived", markup=False)
+
+
+@models.command("restore")
+def restore(name: Annotated[str, typer.Argument(help="m")], json: Json = False) -> None:
+    """Take an archived model back."""
+    with errors_for_people(), registry() as client:
+        model = client.restore_model(name)
+        print_json(model) if json else console.print(f"{model.name} is back", markup=False)
+
+
+def version_of(model: str, version: str) -> str:
+    """models/m/versions/3 of "3" or "m/3"."""
+    return version_name(f"{model}/{version}" if version.isdigit() else version)
+
+
+def model_of(alias: str) -> str:
+    """The model in "m@champion", or in a full name."""
+    return alias_name(alias).split("/")[1]
+
+
+def last(name: str) -> str:
+    """The last part of a name."""
+    return name.rpartition("/")[2]
+
+
+def _print_versions(versions: Sequence[res.ModelVersion], name: Callable[[res.ModelVersion], str]) -> None:
+    print_table(
+        ("VERSION", "STATE", "ALIASES", "CREATED", "BY", "METRICS"),
+        [
+            (
+                name(version),
+                res.VersionState.Name(version.state).removeprefix("VERSION_STATE_"),
+                ", ".join(version.aliases),
+                when(version.create_time),
+                version.actor,
+                _metrics(version),
+            )
+            for version in versions
+        ],
+    )
 
 
 def _print_version(version: res.ModelVersion) -> None:
@@ -161,11 +201,3 @@ def _numbers(evaluation: res.Evaluation) -> str:
         f"{name} {value:,.0f}" if value.is_integer() and abs(value) >= 1 else f"{name} {value:.4f}"
         for name, value in sorted(evaluation.metrics.items())
     )
-
-
-def _version_of(model: str, version: str) -> str:
-    return version_name(f"{model}/{version}" if version.isdigit() else version)
-
-
-def _last(name: str) -> str:
-    return name.rpartition("/")[2]

@@ -15,6 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from plumbline.errors import PlumblineError, Unavailable
@@ -28,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 _WIDTH = None if sys.stdout.isatty() else 400
 console = Console(highlight=False, width=_WIDTH)
 _TEXTS = (
-    *("DESCRIPTION", "REASON", "METRICS", "CATEGORIES", "VALUE", "SHA256", "DIGEST"),
+    *("DESCRIPTION", "REASON", "METRICS", "EXPECTED", "FOUND", "CATEGORIES", "VALUE", "SHA256", "DIGEST"),
     *("LEFT", "RIGHT", "BY WAY OF"),
 )
 _errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -52,7 +53,7 @@ def errors_for_people(failed: int = FAILED, unreachable: int = UNREACHABLE) -> I
     try:
         yield
     except PlumblineError as error:
-        _errors.print(f"[red]error[/red] {error.message}", markup=True)
+        _errors.print(f"[red]error[/red] {escape(error.message)}", markup=True)
         for violation in error.violations:
             _errors.print(f"  {violation.field}: {violation.description}", markup=False)
         if error.reason:

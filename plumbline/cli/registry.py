@@ -12,6 +12,7 @@ from plumbline.cli.auditing import audit, verify
 from plumbline.cli.models import registry
 from plumbline.cli.output import console, errors_for_people, print_json
 from plumbline.cli.programs import PASSED_ON, backup, restore
+from plumbline.cli.tokens import token_app
 from plumbline.cli.watching import watch
 from plumbline.cli.webhooks import webhook
 
@@ -27,6 +28,7 @@ registry_app = typer.Typer(
 registry_app.command("verify")(verify)
 registry_app.command("audit")(audit)
 registry_app.command("watch")(watch)
+registry_app.add_typer(token_app, name="token")
 registry_app.command("backup", **PASSED_ON)(backup)
 registry_app.command("restore", **PASSED_ON)(restore)
 registry_app.add_typer(webhook, name="webhook")

@@ -21,11 +21,15 @@ runs = typer.Typer(
 
 @runs.command("list")
 def list_runs(
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 20, json: Json = False
+    condition: Annotated[
+        str, typer.Option("--filter", help="As in: state = FAILED AND parameters.depth = 6")
+    ] = "",
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 20,
+    json: Json = False,
 ) -> None:
     """The newest runs."""
     with errors_for_people(), registry() as client:
-        found = [run for run, _ in zip(client.list_runs(), range(limit), strict=False)]
+        found = [run for run, _ in zip(client.list_runs(condition), range(limit), strict=False)]
         if json:
             print_json(found)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,8 +38,9 @@ class RegistryClient(
 ):
     """Typed calls to registry_service: see `plumbline.calls.Client` for the arguments.
 
-    transfer_timeout: seconds for a file up or down. Every method raises the errors of
-    `plumbline.registry.errors`, and `plumbline.errors.Unavailable` when the server cannot be reached.
+    transfer_timeout: seconds for a file up or down. token: None takes PLUMBLINE_TOKEN, if it is set. Every
+    method raises the errors of `plumbline.registry.errors`, and `plumbline.errors.Unavailable` when the
+    server cannot be reached.
 
     Messages are those of the contract (plumbline.registry.v1). Models, versions and aliases may be named
     in short: "m", "m/3", "m@champion". Each change takes a request_id; without
@@ -47,8 +49,11 @@ class RegistryClient(
 
     errors = CLASSES
 
-    def __init__(self, target: str, *, transfer_timeout: float = 600.0, **common: Any) -> None:
-        super().__init__(target, **common)
+    def __init__(
+        self, target: str, *, transfer_timeout: float = 600.0, token: str | None = None, **common: Any
+    ) -> None:
+        token = os.environ.get("PLUMBLINE_TOKEN", "") if token is None else token
+        super().__init__(target, token=token, **common)
         self._stub = ModelRegistryServiceStub(self._channel)
         self._files = Files(self._channel, target, self._metadata, (self._timeout, transfer_timeout))
 
@@ -74,9 +79,15 @@ class RegistryClient(
         """A model by name; "flight_delay" is short for "models/flight_delay". Raises ModelNotFound."""
         return self._call(self._stub.GetModel, pb.GetModelRequest(name=model_name(name)))
 
-    def list_models(self, *, show_archived: bool = False) -> Iterator[res.Model]:
-        """All models, by name, page after page."""
-        request = pb.ListModelsRequest(show_archived=show_archived)
+    def list_models(
+        self, *, condition: str = "", order_by: str = "", show_archived: bool = False
+    ) -> Iterator[res.Model]:
+        """All models, by name, page after page. Raises InvalidFilter.
+
+        condition: a filter, as in `name = "fraud-*" AND tags.team = "risk"`. order_by: as in
+        "update_time desc".
+        """
+        request = pb.ListModelsRequest(filter=condition, order_by=order_by, show_archived=show_archived)
         for page in self._pages(self._stub.ListModels, request):
             yield from page.models
 
@@ -177,9 +188,17 @@ class RegistryClient(
         """By models/m/versions/3 or models/m/aliases/a; short: m/3, m@a."""
         return self._call(self._stub.GetVersion, pb.GetVersionRequest(name=version_name(name)))
 
-    def list_versions(self, model: str) -> Iterator[res.ModelVersion]:
-        """All versions of a model, newest first."""
-        request = pb.ListVersionsRequest(parent=model_name(model))
+    def list_versions(
+        self, model: str, *, condition: str = "", order_by: str = "", page_size: int = 0
+    ) -> Iterator[res.ModelVersion]:
+        """All versions of a model, or of all models ("-"), newest first. Raises ModelNotFound, InvalidFilter.
+
+        condition: a filter, as in `metrics.auc >= 0.75 AND NOT aliases:champion`. order_by: as in
+        "metrics.auc desc". page_size: how many are asked for at a time; 0 means 100.
+        """
+        request = pb.ListVersionsRequest(
+            parent=model_name(model), filter=condition, order_by=order_by, page_size=page_size
+        )
         for page in self._pages(self._stub.ListVersions, request):
             yield from page.versions
 

@@ -67,9 +67,10 @@ class EvidenceCalls(Client):
         """runs/{run}. Raises RunNotFound."""
         return self._call(self._stub.GetRun, pb.GetRunRequest(name=name))
 
-    def list_runs(self) -> Iterator[res.TrainingRun]:
-        """All runs, newest first, page after page."""
-        for page in self._pages(self._stub.ListRuns, pb.ListRunsRequest()):
+    def list_runs(self, condition: str = "") -> Iterator[res.TrainingRun]:
+        """All runs, newest first, page after page. condition: a filter, as in
+        `state = FAILED AND parameters.depth = 6`. Raises InvalidFilter."""
+        for page in self._pages(self._stub.ListRuns, pb.ListRunsRequest(filter=condition)):
             yield from page.runs
 
     def record_dataset(self, dataset: res.Dataset, *, request_id: str | None = None) -> res.Dataset:
@@ -83,9 +84,10 @@ class EvidenceCalls(Client):
         """datasets/{digest}. Raises DatasetNotFound."""
         return self._call(self._stub.GetDataset, pb.GetDatasetRequest(name=name))
 
-    def list_datasets(self) -> Iterator[res.Dataset]:
-        """All dataset snapshots, newest first, page after page."""
-        for page in self._pages(self._stub.ListDatasets, pb.ListDatasetsRequest()):
+    def list_datasets(self, condition: str = "") -> Iterator[res.Dataset]:
+        """All dataset snapshots, newest first, page after page. condition: a filter, as in
+        `row_count > 1000`. Raises InvalidFilter."""
+        for page in self._pages(self._stub.ListDatasets, pb.ListDatasetsRequest(filter=condition)):
             yield from page.datasets
 
     def record_evaluation(

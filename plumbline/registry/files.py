@@ -21,14 +21,18 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.wire import translated
 
-#: Tries in a row that bring nothing further before an upload is given up.
-UPLOAD_TRIES = 6
+#: Tries in a row that bring nothing further before an upload is given up: half a minute, time for a restart.
+UPLOAD_TRIES = 10
+
+#: The same while no server has answered at all.
+FIRST_TRIES = 3
 
 _SERVICE = "/plumbline.registry.v1.ModelRegistryService"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 # After so many bytes of a broken upload, a server that tells of none of them has not noticed the break yet.
 _SENT_IN_VAIN = 8 * MAX_CHUNK_BYTES
+_ASK_AGAIN = 4
 
 # Chunks that wait to be written.
 _QUEUED = 8
@@ -108,7 +112,7 @@ class _Upload:
     def __init__(self, files: Files, version: str, source: Path, meta: res.ModelFile) -> None:
         self._files, self._version, self._source, self._meta = files, version, source, meta
         self._deadline = time.monotonic() + files.transfer_timeout
-        self._sent = 0
+        self._sent, self._met = 0, False
 
     def run(self) -> res.ModelFile:
         tries, offset = 0, 0
@@ -117,7 +121,7 @@ class _Upload:
         while True:
             begun = offset
             try:
-                offset = self._received(tries, offset) if ask else 0
+                offset = self._received(offset) if ask else 0
                 return self._files.send(self._parts(offset), max(self._deadline - time.monotonic(), 0.001))
             except UploadDigestMismatch:
                 if not offset:
@@ -126,20 +130,25 @@ class _Upload:
                 offset, ask = 0, False
             except (Unavailable, UploadOffsetMismatch):
                 tries = 1 if offset > begun else tries + 1
-                pause = min(_FIRST_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE)
-                if tries >= UPLOAD_TRIES or time.monotonic() + pause > self._deadline:
+                pause, most = _pause(tries), UPLOAD_TRIES if self._met else FIRST_TRIES
+                if tries >= most or time.monotonic() + pause > self._deadline:
                     raise
                 time.sleep(pause)
                 ask = True
 
-    def _received(self, tries: int, before: int) -> int:
+    def _received(self, before: int) -> int:
         """Where to go on. Just after a break the server may not have noticed it: it is asked again."""
-        while True:
-            there = int(self._files.get_upload(self._version, self._meta).received_bytes)
-            if there > before or self._sent < _SENT_IN_VAIN or tries >= UPLOAD_TRIES - 1:
+        for asked in range(1, _ASK_AGAIN + 1):
+            there = self._ask()
+            if there > before or self._sent < _SENT_IN_VAIN:
                 return there
-            tries += 1
-            time.sleep(min(_FIRST_PAUSE * 2**tries, _LONGEST_PAUSE))
+            time.sleep(_pause(asked))
+        return self._ask()
+
+    def _ask(self) -> int:
+        there = int(self._files.get_upload(self._version, self._meta).received_bytes)
+        self._met = True
+        return there
 
     def _parts(self, offset: int) -> Iterator[Message | bytes]:
         self._sent = 0
@@ -154,6 +163,10 @@ class _Upload:
                 rest -= len(chunk)
                 self._sent += len(chunk)
                 yield chunk_message(chunk)
+
+
+def _pause(tries: int) -> float:
+    return float(min(_FIRST_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE))
 
 
 class _Sink:

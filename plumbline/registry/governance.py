@@ -129,9 +129,10 @@ class GovernanceCalls(Client):
         """deployments/{id}. Raises DeploymentNotFound."""
         return self._call(self._stub.GetDeployment, pb.GetDeploymentRequest(name=name))
 
-    def list_deployments(self) -> Iterator[gov.Deployment]:
-        """All of them, newest first, page after page."""
-        for page in self._pages(self._stub.ListDeployments, pb.ListDeploymentsRequest()):
+    def list_deployments(self, condition: str = "") -> Iterator[gov.Deployment]:
+        """All of them, newest first, page after page. condition: a filter, as in
+        `live = true AND environment = production`. Raises InvalidFilter."""
+        for page in self._pages(self._stub.ListDeployments, pb.ListDeploymentsRequest(filter=condition)):
             yield from page.deployments
 
 

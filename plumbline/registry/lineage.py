@@ -10,6 +10,7 @@ from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
 
 _LARGEST_PAGE = 1_000
+_EXPORT_SECONDS = 600.0
 
 
 class LineageCalls(Client):
@@ -17,7 +18,6 @@ class LineageCalls(Client):
     "m@champion" will do."""
 
     _stub: ModelRegistryServiceStub
-    _transfer_timeout: float
 
     def get_lineage(
         self,
@@ -65,5 +65,5 @@ class LineageCalls(Client):
         request = pb.ExportLineageRequest(
             node=node_name(node), direction=direction, depth=depth, format=format
         )
-        for part in self._stream(self._stub.ExportLineage, request, self._transfer_timeout):
+        for part in self._stream(self._stub.ExportLineage, request, _EXPORT_SECONDS):
             yield part.text

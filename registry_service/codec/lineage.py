@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from plumbline.errors import FieldViolation
 from plumbline.registry.errors import InvalidField
-from plumbline.registry.v1 import governance_pb2 as gov
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
-from registry_service.codec.values import to_timestamp
+from registry_service.codec.governance import to_deployment
 from registry_service.comparison import Change, Comparison
-from registry_service.domain import Deployment, etag
 from registry_service.export import Format
 from registry_service.impact import VersionImpact
 
@@ -43,24 +41,6 @@ def to_impact(impact: VersionImpact) -> pb.VersionImpact:
         aliases=impact.aliases,
         deployments=[to_deployment(item) for item in impact.deployments],
         path=impact.path,
-    )
-
-
-def to_deployment(deployment: Deployment) -> gov.Deployment:
-    name = f"deployments/{deployment.name}"
-    return gov.Deployment(
-        name=name,
-        version=str(deployment.version),
-        environment=deployment.environment,
-        target=deployment.target,
-        alias=deployment.alias,
-        attributes=deployment.attributes,
-        start_time=to_timestamp(deployment.start_time),
-        end_time=to_timestamp(deployment.end_time),
-        lease_expire_time=to_timestamp(deployment.lease_expire_time),
-        end_reason=deployment.end_reason,
-        actor=deployment.actor,
-        etag=etag(name, deployment.revision),
     )
 
 

@@ -2,8 +2,9 @@
 
 A training run is a START and, once it has ended, a COMPLETE or FAIL, at its own times; its inputs are the
 snapshots it read, the feature services and views behind them, and the versions it went on from; its outputs
-are the versions it made. A version that no run made is the output of a job that registered or copied it. Ids
-of runs are made from ours, so that events exported again are the same events.
+are the versions it made. A version that no run made is the output of a job that registered or copied it; a
+deployment is a run of a service that reads its version. Ids of runs are made from ours, so that events
+exported again are the same events.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from registry_service import names
 from registry_service.domain import (
     Dataset,
     DefinitionRef,
+    Deployment,
     Direction,
     LineageNode,
     ModelVersion,
@@ -38,7 +40,7 @@ _GENERATIONS = 50
 
 
 def events(transaction: Transaction, nodes: Sequence[LineageNode]) -> list[str]:
-    """The events about the runs, datasets and versions among some nodes of a walk, each a JSON text."""
+    """The events about the runs, datasets, versions and deployments among some nodes, each a JSON text."""
     return [json.dumps(item, ensure_ascii=False) for node in nodes for item in _about(transaction, node)]
 
 
@@ -55,6 +57,8 @@ def _about(transaction: Transaction, node: LineageNode) -> Iterator[Json]:
             version = transaction.versions.get(names.version("node", node.name))
             if not version.run:
                 yield from _registration(transaction, version)
+        case NodeKind.DEPLOYMENT:
+            yield from _deployment(transaction.deployments.get(str(name)))
 
 
 def _run(transaction: Transaction, run: TrainingRun) -> Iterator[Json]:
@@ -89,13 +93,33 @@ def _registration(transaction: Transaction, version: ModelVersion) -> Iterator[J
         yield _event("COMPLETE", version.finalize_time, run_id, {}, outputs=made, **parts)
 
 
+def _deployment(deployment: Deployment) -> Iterator[Json]:
+    about = {
+        "plumbline_deployment": facet(
+            "DeploymentFacet",
+            name=f"deployments/{deployment.name}",
+            environment=deployment.environment,
+            target=deployment.target,
+            actor=deployment.actor,
+        )
+    }
+    job = _job(f"serve {deployment.version.model}", "SERVING", {}, processing="SERVICE")
+    parts = {"job": job, "inputs": [facets.base(deployment.version)], "outputs": []}
+    run_id = _run_id(deployment.name)
+    yield _event("START", deployment.start_time, run_id, about, **parts)
+    if deployment.end_time is not None:
+        yield _event("COMPLETE", deployment.end_time, run_id, about, **parts)
+
+
 def _event(kind: str, time: datetime, run_id: str, about: Json, **parts: Any) -> Json:
     run = {"runId": run_id, "facets": about}
     return event("RunEvent", time, eventType=kind, run=run, **parts)
 
 
-def _job(name: str, job_type: str, more: Json) -> Json:
-    kind = facet("JobTypeJobFacet/2-0-4", processingType="BATCH", integration="PLUMBLINE", jobType=job_type)
+def _job(name: str, job_type: str, more: Json, processing: str = "BATCH") -> Json:
+    kind = facet(
+        "JobTypeJobFacet/2-0-4", processingType=processing, integration="PLUMBLINE", jobType=job_type
+    )
     return {"namespace": NAMESPACE, "name": name, "facets": {"jobType": kind, **more}}
 
 

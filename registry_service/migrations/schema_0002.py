@@ -223,7 +223,12 @@ def create_tables() -> None:
         sa.ForeignKeyConstraint(["version_id"], ["model_version.id"], name="fk_version_metric_version_id"),
         sa.PrimaryKeyConstraint("version_id", "name", name="pk_version_metric"),
     )
-    op.create_index("ix_version_metric_name_value", "version_metric", ["name", "value"], unique=False)
+    op.create_index(
+        "ix_version_metric_name_value_version_id",
+        "version_metric",
+        ["name", "value", "version_id"],
+        unique=False,
+    )
     op.create_table(
         "version_tag",
         sa.Column("version_id", ID, nullable=False),
@@ -233,6 +238,16 @@ def create_tables() -> None:
         sa.PrimaryKeyConstraint("version_id", "key", name="pk_version_tag"),
     )
     op.create_index("ix_version_tag_key_version_id", "version_tag", ["key", "version_id"], unique=False)
+    for table, owner in (("model_tag", "model_id"), ("version_tag", "version_id")):
+        short = sa.text("length(value) <= 200")
+        op.create_index(
+            f"ix_{table}_short_value",
+            table,
+            ["key", "value", owner],
+            unique=False,
+            sqlite_where=short,
+            postgresql_where=short,
+        )
 
 
 def add_columns(*, sqlite: bool) -> None:
@@ -261,13 +276,18 @@ def add_columns(*, sqlite: bool) -> None:
         ("training_run", "lease_expire_time", moment),
     ):
         op.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
-    for table, column in INDEXED:
-        op.create_index(f"ix_{table}_{column}", table, [column], unique=False)
+    for table, *columns in INDEXED:
+        op.create_index(f"ix_{table}_{'_'.join(columns)}", table, columns, unique=False)
 
 
-#: New columns that have an index.
+#: New indexes of tables that are there: the table and the columns.
 INDEXED = (
+    ("alias", "name"),
     ("model_version", "copied_from_id"),
+    ("model_version", "create_time"),
+    ("model_version", "external_run"),
+    ("model_version", "manifest_digest"),
+    ("model_version", "model_id", "create_time"),
     ("training_run", "environment_id"),
     ("training_run", "lease_expire_time"),
     ("training_run", "parent_id"),

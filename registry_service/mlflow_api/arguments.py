@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from plumbline.errors import FieldViolation
 from plumbline.registry.errors import InvalidField, VersionNotFound
 from registry_service import names
-from registry_service.domain import AliasRef, VersionRef
+from registry_service.domain import STAGES, AliasRef, VersionRef
 
 _SEE = "See the API docs for more information about request parameters."
 _GREATEST = 10**18
@@ -175,6 +175,14 @@ def settable_alias(arguments: Arguments) -> AliasRef:
     if _RESERVED.fullmatch(ref.alias):
         refuse("alias", f"Version alias name '{ref.alias}' is reserved.")
     return ref
+
+
+def stage(name: str) -> str:
+    """A stage in MLflow's spelling, given in any case. Raises InvalidField."""
+    found = next((stage for stage in STAGES if stage.lower() == name.lower()), None)
+    if found is None:
+        refuse("stage", f"Invalid Model Version stage: {name}. Value must be one of {', '.join(STAGES)}.")
+    return found
 
 
 def _mistyped(field: str, value: object) -> NoReturn:

@@ -23,6 +23,8 @@ from registry_service.commands import (
 from registry_service.domain import Act, AliasRef, Model, ModelVersion, VersionRef, VersionState
 from registry_service.mlflow_api import codec, sources
 from registry_service.mlflow_api.arguments import refuse
+from registry_service.mlflow_api.errors import NameTaken
+from registry_service.mlflow_api.filter_grammar import IS_PROMPT_TAG
 from registry_service.mlflow_api.sources import RegisteredSource
 from registry_service.ports import Transaction
 from registry_service.summaries import VersionSummary
@@ -47,13 +49,13 @@ class NewVersion:
 
 def create_model(transaction: Transaction, act: Act, command: CreateModel) -> Model:
     """Under the name of an archived model that model is taken back, as a new one: its versions stay hidden,
-    its numbers go on. Raises ModelExists."""
+    its numbers go on. Raises NameTaken."""
     try:
         present = transaction.models.lock(command.name)
     except ModelNotFound:
         return models.create(transaction, act, command)
     if present.archive_time is None:
-        return models.create(transaction, act, command)
+        raise _taken(present, command)
     for number in transaction.versions.numbers(present):
         _hide(transaction, act, VersionRef(present.name, number), "the model is created anew by MLflow")
     return models.take_back(transaction, act, command)
@@ -123,7 +125,7 @@ def create_version(transaction: Transaction, act: Act, new: NewVersion) -> Versi
 
 
 def describe_version(transaction: Transaction, act: Act, ref: VersionRef, description: str) -> VersionSummary:
-    """Raises ModelNotFound, VersionNotFound, ModelArchived."""
+    """Raises VersionNotFound."""
     _lock(transaction, ref)
     return codec.summary(versions.update(transaction, act, UpdateVersion(ref, "", description, None, None)))
 
@@ -175,23 +177,44 @@ def clear_alias(transaction: Transaction, act: Act, ref: AliasRef, reason: str) 
 
 
 def check_visible(summary: VersionSummary) -> VersionSummary:
-    """The version, if MLflow sees it. Raises ModelNotFound, VersionNotFound."""
-    if summary.model_archived:
-        name = summary.ref.model
-        raise ModelNotFound(f"model {name!r} is archived", metadata={"model": name})
-    if summary.state is VersionState.ARCHIVED:
+    """The version, if MLflow sees it. Raises VersionNotFound."""
+    if summary.model_archive_time is not None or summary.state is VersionState.ARCHIVED:
         raise _hidden(summary.ref)
     return summary
 
 
+def find_version(transaction: Transaction, ref: VersionRef) -> VersionSummary:
+    """Raises VersionNotFound, also without the model."""
+    try:
+        return check_visible(transaction.summaries.get(ref))
+    except ModelNotFound as error:
+        raise _hidden(ref) from error
+
+
 def _lock(transaction: Transaction, ref: VersionRef) -> tuple[Model, ModelVersion]:
-    """The model, locked, and a version that MLflow sees."""
-    model = transaction.models.lock(ref.model)
-    check_active(model)
+    """The model, locked, and a version that MLflow sees. Raises VersionNotFound, also without the model."""
+    try:
+        model = transaction.models.lock(ref.model)
+    except ModelNotFound as error:
+        raise _hidden(ref) from error
     version = transaction.versions.get(ref)
-    if version.state is VersionState.ARCHIVED:
+    if model.archive_time is not None or version.state is VersionState.ARCHIVED:
         raise _hidden(ref)
     return model, version
+
+
+def _taken(present: Model, command: CreateModel) -> NameTaken:
+    old, new = _kind(present.tags), _kind(command.tags)
+    if old == new:
+        return NameTaken(f"{old} (name={command.name}) already exists.")
+    return NameTaken(
+        f"Tried to create a {new.lower()} with name {command.name!r}, but the name is already taken by a "
+        f"{old.lower()}. MLflow does not allow creating a model and a prompt with the same name."
+    )
+
+
+def _kind(tags: Mapping[str, str]) -> str:
+    return "Prompt" if tags.get(IS_PROMPT_TAG, "").lower() == "true" else "Registered Model"
 
 
 def _hide(transaction: Transaction, act: Act, ref: VersionRef, reason: str) -> None:
@@ -201,4 +224,4 @@ def _hide(transaction: Transaction, act: Act, ref: VersionRef, reason: str) -> N
 
 
 def _hidden(ref: VersionRef) -> VersionNotFound:
-    return VersionNotFound(f"{ref} is archived", metadata={"model": ref.model, "version": str(ref.number)})
+    return VersionNotFound(f"{ref} is not there", metadata={"model": ref.model, "version": str(ref.number)})

@@ -85,7 +85,7 @@ def summary(version: ModelVersion) -> VersionSummary:
         id=version.id,
         model_id=version.model_id,
         ref=version.ref,
-        model_archived=False,
+        model_archive_time=None,
         state=version.state,
         stage=version.stage,
         description=version.description,

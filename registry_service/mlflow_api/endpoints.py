@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from plumbline.registry.errors import VersionNotFound
+from plumbline.registry.errors import ModelNotFound
 from registry_service.calls import Calls
-from registry_service.checks import check_active
 from registry_service.commands import CreateModel, SetAlias
-from registry_service.domain import STAGES, AliasRef, Model
-from registry_service.mlflow_api import changes, codec, places, sources
+from registry_service.domain import STAGES
+from registry_service.mlflow_api import changes, codec, places, replies, sources
 from registry_service.mlflow_api.arguments import (
     Arguments,
     alias_ref,
@@ -19,12 +18,12 @@ from registry_service.mlflow_api.arguments import (
     model_name,
     refuse,
     settable_alias,
+    stage,
     version_ref,
 )
 from registry_service.mlflow_api.searching import MODELS, VERSIONS, PagedSearch
 from registry_service.ports import Transaction
-from registry_service.reading import Answer, CachedReads
-from registry_service.summaries import VersionSummary
+from registry_service.reading import Answer, CachedReads, scope_of, version_answer
 
 _NOTHING = b"{}"
 
@@ -79,19 +78,19 @@ class ModelEndpoints:
         given = call.arguments
         command = CreateModel(model_name(given), given.text("description"), given.tags())
         return await self._calls.write(
-            lambda tx, act: _model_reply(tx, changes.create_model(tx, act, command))
+            lambda tx, act: replies.model_reply(tx, changes.create_model(tx, act, command))
         )
 
     async def rename(self, call: Call) -> bytes:
         name, new = model_name(call.arguments), model_name(call.arguments, "new_name")
         return await self._calls.write(
-            lambda tx, act: _model_reply(tx, changes.rename_model(tx, act, name, new))
+            lambda tx, act: replies.model_reply(tx, changes.rename_model(tx, act, name, new))
         )
 
     async def update(self, call: Call) -> bytes:
         name, description = model_name(call.arguments), call.arguments.text("description")
         return await self._calls.write(
-            lambda tx, act: _model_reply(tx, changes.update_model(tx, act, name, description))
+            lambda tx, act: replies.model_reply(tx, changes.update_model(tx, act, name, description))
         )
 
     async def delete(self, call: Call) -> bytes:
@@ -103,33 +102,36 @@ class ModelEndpoints:
         name = model_name(call.arguments)
 
         def read(transaction: Transaction) -> Answer:
-            model = _active(transaction, name)
-            return Answer(_model_reply(transaction, model), model.id)
+            model = replies.active(transaction, name)
+            latest = replies.latest(transaction, model)
+            body = codec.encode({"registered_model": codec.model(model, latest)})
+            return Answer(body, scope_of(latest, model.id))
 
         return await self._reads.read(("mlflow/model", name), read)
 
     async def search(self, call: Call) -> bytes:
         asked = PagedSearch(MODELS, call.arguments)
 
-        def read(transaction: Transaction) -> bytes:
+        def read(transaction: Transaction) -> Answer:
             found, token = asked.cut(
                 transaction.models.search(asked.search, archived=False, limit=asked.limit)
             )
             latest = transaction.summaries.latest([model.id for model in found])
             items = [codec.model(model, latest.get(model.id, ())) for model in found]
-            return _page_reply("registered_models", items, token)
+            return Answer(replies.page_reply("registered_models", items, token), None)
 
-        return await self._calls.read(read)
+        return await self._reads.read(("mlflow/models", asked.key), read)
 
     async def latest_versions(self, call: Call) -> bytes:
         name = model_name(call.arguments)
         stages = tuple(map(stage, call.arguments.texts("stages"))) or STAGES
 
         def read(transaction: Transaction) -> Answer:
-            model = _active(transaction, name)
-            latest = transaction.summaries.latest([model.id]).get(model.id, ())
+            model = replies.active(transaction, name)
+            latest = replies.latest(transaction, model)
             items = [codec.version(summary) for summary in latest if summary.stage in stages]
-            return Answer(codec.encode({"model_versions": items}), model.id)
+            body = codec.encode({"model_versions": items})
+            return Answer(body, scope_of(latest, model.id))
 
         return await self._reads.read(("mlflow/latest", name, stages), read)
 
@@ -179,12 +181,14 @@ class VersionEndpoints:
             description=given.text("description"),
             tags=given.tags(),
         )
-        return await self._calls.write(lambda tx, act: _version_reply(changes.create_version(tx, act, new)))
+        return await self._calls.write(
+            lambda tx, act: replies.version_reply(changes.create_version(tx, act, new))
+        )
 
     async def update(self, call: Call) -> bytes:
         ref, description = version_ref(call.arguments), call.arguments.text("description")
         return await self._calls.write(
-            lambda tx, act: _version_reply(changes.describe_version(tx, act, ref, description))
+            lambda tx, act: replies.version_reply(changes.describe_version(tx, act, ref, description))
         )
 
     async def transition_stage(self, call: Call) -> bytes:
@@ -197,7 +201,7 @@ class VersionEndpoints:
                 f"'{given}' is not an Active stage. Valid stages are {list(changes.ACTIVE_STAGES)}",
             )
         return await self._calls.write(
-            lambda tx, act: _version_reply(
+            lambda tx, act: replies.version_reply(
                 changes.move_to_stage(tx, act, ref, wanted, archive_others=archive_others)
             )
         )
@@ -211,8 +215,8 @@ class VersionEndpoints:
         ref = version_ref(call.arguments)
 
         def read(transaction: Transaction) -> Answer:
-            summary = changes.check_visible(transaction.summaries.get(ref))
-            return Answer(_version_reply(summary), summary.model_id)
+            summary = changes.find_version(transaction, ref)
+            return version_answer(replies.version_reply(summary), summary)
 
         return await self._reads.read(("mlflow/version", ref), read)
 
@@ -220,24 +224,32 @@ class VersionEndpoints:
         ref = alias_ref(call.arguments)
 
         def read(transaction: Transaction) -> Answer:
-            summary = changes.check_visible(_of_alias(transaction, ref))
-            return Answer(_version_reply(summary), summary.model_id)
+            summary = replies.of_alias(transaction, ref)
+            return version_answer(replies.version_reply(summary), summary)
 
         return await self._reads.read(("mlflow/alias", ref), read)
 
     async def search(self, call: Call) -> bytes:
         asked = PagedSearch(VERSIONS, call.arguments)
 
-        def read(transaction: Transaction) -> bytes:
-            found, token = asked.cut(transaction.summaries.versions(asked.search, asked.limit))
-            return _page_reply("model_versions", [codec.version(summary) for summary in found], token)
+        def read(transaction: Transaction) -> Answer:
+            # Within one model, the answer is good until something about that changes.
+            model_id = None if asked.model is None else transaction.models.get_id(asked.model)
+            found, token = asked.cut(
+                transaction.summaries.versions(asked.search, model=asked.model, limit=asked.limit)
+            )
+            body = replies.page_reply("model_versions", [codec.version(summary) for summary in found], token)
+            return Answer(body, None if model_id is None else scope_of(found, model_id))
 
-        return await self._calls.read(read)
+        try:
+            return await self._reads.read(("mlflow/versions", asked.key), read)
+        except ModelNotFound:
+            return replies.page_reply("model_versions", [], "")
 
     async def download_uri(self, call: Call) -> bytes:
         """Of files kept here, where this facade serves them; else the source."""
         ref = version_ref(call.arguments)
-        summary = await self._calls.read(lambda tx: changes.check_visible(tx.summaries.get(ref)))
+        summary = await self._calls.read(lambda tx: changes.find_version(tx, ref))
         uri = f"{call.artifacts}/{places.of_version(ref)}" if summary.has_files else summary.source
         return codec.encode({"artifact_uri": uri})
 
@@ -256,32 +268,6 @@ class VersionEndpoints:
         return _NOTHING
 
 
-def stage(name: str) -> str:
-    """A stage in MLflow's spelling, given in any case. Raises InvalidField."""
-    found = next((stage for stage in STAGES if stage.lower() == name.lower()), None)
-    if found is None:
-        refuse("stage", f"Invalid Model Version stage: {name}. Value must be one of {', '.join(STAGES)}.")
-    return found
-
-
-def _active(transaction: Transaction, name: str) -> Model:
-    model = transaction.models.get(name)
-    check_active(model)
-    return model
-
-
-def _of_alias(transaction: Transaction, ref: AliasRef) -> VersionSummary:
-    if ref.alias.lower() != "latest":
-        return transaction.summaries.get(ref)
-    model = _active(transaction, ref.model)
-    latest = transaction.summaries.latest([model.id]).get(model.id, ())
-    if not latest:
-        raise VersionNotFound(
-            f"model {ref.model!r} has no version yet", metadata={"model": ref.model, "version": "latest"}
-        )
-    return latest[-1]
-
-
 def _tag(arguments: Arguments) -> tuple[str, str]:
     key, value = arguments.required("key"), arguments.text("value")
     check_tag(key, value)
@@ -290,16 +276,3 @@ def _tag(arguments: Arguments) -> tuple[str, str]:
 
 def _without(tags: Any, key: str) -> dict[str, str]:
     return {name: value for name, value in tags.items() if name != key}
-
-
-def _model_reply(transaction: Transaction, model: Model) -> bytes:
-    latest = transaction.summaries.latest([model.id]).get(model.id, ())
-    return codec.encode({"registered_model": codec.model(model, latest)})
-
-
-def _version_reply(summary: VersionSummary) -> bytes:
-    return codec.encode({"model_version": codec.version(summary)})
-
-
-def _page_reply(name: str, items: Sequence[codec.Json], token: str) -> bytes:
-    return codec.encode({name: items} | ({"next_page_token": token} if token else {}))

@@ -23,6 +23,10 @@ class NoSuchEndpoint(NotFound):
     """Nothing is served at this path, or not by this method."""
 
 
+class NameTaken(errors.AlreadyExists):
+    """A model or a prompt has the name."""
+
+
 class BodyTooLarge(errors.InvalidArgument):
     """The body is larger than a message may be."""
 

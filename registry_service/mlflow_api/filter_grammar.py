@@ -25,7 +25,7 @@ _TEXT = r"'(?:''|\\'|[^'])*'|\"(?:\\\"|[^\"])*\""
 _TOKEN = re.compile(
     rf"""\s*(?:
         (?P<text>{_TEXT})
-      | (?P<list>\(\s*(?:(?:{_TEXT})\s*,?\s*)*\))
+      | (?P<list>\((?:{_TEXT}|[^()'"])*\))
       | (?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\w.])
       | (?P<operator><=|>=|!=|<>|=|<|>|(?:NOT\s+IN|NOT\s+LIKE|NOT\s+ILIKE|IN|LIKE|ILIKE)\b)
       | (?P<and>AND\b)
@@ -34,12 +34,14 @@ _TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _ITEM = re.compile(_TEXT)
+_ITEMS = re.compile(rf"\(\s*(?:{_TEXT})\s*(?:,\s*(?:{_TEXT})\s*)*,?\s*\)")
 _TAG_PREFIXES = ("tag", "tags")
 _ATTRIBUTE_PREFIX = "attribute"
 
 _TEXT_OPERATORS = {"=", "!=", "LIKE", "ILIKE"}
 _LIST_OPERATORS = {"IN", "NOT IN"}
 _NUMBER_OPERATORS = {"=", "!=", "<", "<=", ">", ">="}
+_LIST = "While parsing a list in the query, "
 _NEGATIVE = {Operator.NOT_EQUAL: Operator.EQUAL, Operator.NOT_IN: Operator.IN}
 
 
@@ -170,13 +172,12 @@ def _run(comparison: Comparison) -> Expression:
     positive = _NEGATIVE.get(comparison.operator)
     operator = positive or comparison.operator
     external = Comparison("external_run", Operator.NOT_EQUAL, "")
+    theirs: Expression = Comparison("external_run", operator, comparison.value)
+    wanted = comparison.value if isinstance(comparison.value, tuple) else (comparison.value,)
+    if "" in wanted or operator not in (Operator.EQUAL, Operator.IN):
+        theirs = And((external, theirs))
     ours = Comparison("run", Operator.PRESENT)
-    matches = Or(
-        (
-            And((external, Comparison("external_run", operator, comparison.value))),
-            Comparison("run", operator, comparison.value),
-        )
-    )
+    matches = Or((theirs, Comparison("run", operator, comparison.value)))
     return matches if positive is None else And((Or((external, ours)), Not(matches)))
 
 
@@ -191,19 +192,28 @@ def _number(text: str, key: str, field: str, operator: str, value: _Token) -> Ex
 
 def _quoted(text: str, value: _Token, what: str) -> str:
     if value.kind != "text":
-        _fail(text, f"Expected a quoted string value for {what} (e.g. 'my-value'). Got value {value.text}")
+        problem = f"Expected a quoted string value for {what} (e.g. 'my-value'). Got value {value.text}"
+        if value.kind == "name":
+            problem = (
+                "Parameter value is either not quoted or unidentified quote types used for string value "
+                f"{value.text}. Use either single or double quotes."
+            )
+        _fail(text, problem)
     return value.text[1:-1]
 
 
 def _items(text: str, value: _Token) -> tuple[str, ...]:
-    items = tuple(item[1:-1] for item in _ITEM.findall(value.text)) if value.kind == "list" else ()
-    if not items:
+    if value.kind != "list" or not value.text[1:-1].strip():
+        _fail(text, _LIST + "expected a non-empty list of string values, but got empty list")
+    if re.fullmatch(r"\(\s*\d[\d\s,]*\)", value.text):
         _fail(
             text,
-            "While parsing a list in the query, expected a non-empty list of string values, but got "
+            f"{_LIST}expected string value, punctuation, or whitespace, but got different type in list: "
             f"{value.text}",
         )
-    return items
+    if not _ITEMS.fullmatch(value.text):
+        _fail(text, _LIST + "expected a non-empty list of string values, but got ill-formed list.")
+    return tuple(item[1:-1] for item in _ITEM.findall(value.text))
 
 
 def _fail(text: str, problem: str) -> NoReturn:

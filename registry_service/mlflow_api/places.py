@@ -27,7 +27,7 @@ def of_version(ref: VersionRef) -> str:
 def parse(path: str) -> tuple[VersionRef, str] | None:
     """The version, and the path below it ("" for all of it); None when it is no such place. The path below is
     only ever compared with recorded paths."""
-    match = _PLACE.fullmatch(path.rstrip("/"))
+    match = _PLACE.fullmatch(path)
     if match is None:
         return None
     name = match.group(1)

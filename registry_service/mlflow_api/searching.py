@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 from plumbline.errors import FieldViolation
 from plumbline.registry.errors import InvalidFilter, InvalidPageToken
 from registry_service import paging
-from registry_service.filtering.ast import Order
+from registry_service.filtering.ast import And, Comparison, Expression, Operator, Order
 from registry_service.filtering.search import Hit, Place, Search
 from registry_service.mlflow_api import filter_grammar
 from registry_service.mlflow_api.arguments import Arguments
@@ -70,9 +70,16 @@ class PagedSearch:
         self._query = json.dumps([text, order_by]).encode()
         self.size = arguments.number("max_results", kind.page, kind.most)
         token = arguments.text("page_token")
-        self.search = Search(
-            filter_grammar.parse(text, kind.grammar), self._orders, self._place(token) if token else None
-        )
+        #: The same for the same page of the same search.
+        self.key = (self._query, self.size, token)
+        where = filter_grammar.parse(text, kind.grammar)
+        #: The only model whose versions are asked for, if it is one; None for all.
+        self.model: str | None = None
+        if kind is VERSIONS:
+            self.model, where = _pinned(where)
+        if self.model is not None:
+            self._orders = tuple(order for order in self._orders if order.field != "model")
+        self.search = Search(where, self._orders, self._place(token) if token else None)
 
     @property
     def limit(self) -> int:
@@ -110,6 +117,16 @@ class PagedSearch:
         return Place(tuple(values), key[-1])
 
 
+def _pinned(where: Expression | None) -> tuple[str | None, Expression | None]:
+    """The model that a filter of versions names, and what else it asks for."""
+    parts = where.parts if isinstance(where, And) else () if where is None else (where,)
+    for index, part in enumerate(parts):
+        if isinstance(part, Comparison) and part.field == "model" and part.operator is Operator.EQUAL:
+            rest = (*parts[:index], *parts[index + 1 :])
+            return str(part.value), And(rest) if len(rest) > 1 else rest[0] if rest else None
+    return None, where
+
+
 def _orders(kind: Searchable, clauses: Sequence[str]) -> tuple[Order, ...]:
     if len(clauses) > _MOST_ORDERS:
         _fail(clauses, f"has {len(clauses)} clauses; at most {_MOST_ORDERS} are taken")
@@ -126,7 +143,8 @@ def _order(kind: Searchable, clause: str) -> Order:
         _fail([clause], f"Invalid order_by clause '{clause}'. Could not be parsed.")
     key = words[0].strip('`"').removeprefix("attribute.").strip('`"')
     if key not in kind.keys:
-        _fail([clause], f"Invalid order by key '{key}' specified. Valid keys are '{set(kind.keys)}'")
+        what = "attribute key" if kind is VERSIONS else "order by key"
+        _fail([clause], f"Invalid {what} '{key}' specified. Valid keys are '{set(kind.keys)}'")
     direction = words[1].lower() if len(words) == 2 else "asc"
     if direction not in ("asc", "desc"):
         _fail([clause], f"Invalid ordering key in order_by clause '{clause}'.")

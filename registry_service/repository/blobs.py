@@ -15,7 +15,7 @@ from registry_service.tables import BlobRow, FileRow
 
 
 class SqlBlobs:
-    """`ports.BlobRecords`."""
+    """`ports_blobs.BlobRecords`."""
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -195,7 +195,7 @@ class SqlDatabase:
         options: dict[str, Any] = {}
         if not is_sqlite(self._engine):
             options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with _available(), self._engine.connect() as connection:
+        with available(), self._engine.connect() as connection:
             connection.execution_options(**options)
             with Session(connection, autoflush=False) as session:
                 yield SqlTransaction.on(session)
@@ -203,7 +203,7 @@ class SqlDatabase:
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         with (
-            _available(),
+            available(),
             self._turn(),
             self._engine.connect() as connection,
             begin_write(connection).begin(),
@@ -234,7 +234,7 @@ class SqlDatabase:
 
 
 @contextmanager
-def _available() -> Iterator[None]:
+def available() -> Iterator[None]:
     """Turns what a caller can only wait for into DatabaseUnavailable; the details go to the log."""
     try:
         yield

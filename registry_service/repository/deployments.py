@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -12,6 +11,10 @@ from sqlalchemy.orm import Session
 
 from plumbline.registry.errors import DeploymentNotFound
 from registry_service.domain import Act, Deployment, ModelVersion, VersionRef
+from registry_service.filtering.search import Hit, Search
+from registry_service.repository.common import one_of
+from registry_service.repository.pages import Finder
+from registry_service.repository.targets import DEPLOYMENTS
 from registry_service.tables import DeploymentRow, ModelRow, VersionRow
 
 
@@ -63,14 +66,15 @@ class SqlDeployments:
             .where(DeploymentRow.id == deployment.id)
         ).one()
 
-    def list(self, *, before: int | None, limit: int) -> builtins.list[Deployment]:
-        statement = _deployments().order_by(DeploymentRow.id.desc()).limit(limit)
-        if before is not None:
-            statement = statement.where(DeploymentRow.id < before)
-        return [
-            to_deployment(row, VersionRef(model, number))
+    def search(self, search: Search, limit: int) -> list[Hit[Deployment]]:
+        places = Finder(self._session, DEPLOYMENTS).places(search, limit)
+        ids = [place.id for place in places]
+        statement = _deployments().where(one_of(self._session, DeploymentRow.id, ids))
+        found = {
+            row.id: to_deployment(row, VersionRef(model, number))
             for row, model, number in self._session.execute(statement)
-        ]
+        }
+        return [Hit(found[place.id], place) for place in places]
 
     def renew(self, deployment: Deployment, lease_expire_time: datetime) -> Deployment:
         return self._change(deployment, lease_expire_time=lease_expire_time)
@@ -81,14 +85,14 @@ class SqlDeployments:
         # Without a lease, so that those who look for leases that ran out do not meet it again.
         return self._change(deployment, end_reason=reason, end_time=end, lease_expire_time=None)
 
-    def expired(self, moment: datetime, limit: int) -> builtins.list[str]:
+    def expired(self, moment: datetime, limit: int) -> list[str]:
         statement = (
             select(DeploymentRow.name)
             .where(DeploymentRow.lease_expire_time <= moment, DeploymentRow.end_time.is_(None))
             .order_by(DeploymentRow.lease_expire_time, DeploymentRow.id)
             .limit(limit)
         )
-        return builtins.list(self._session.scalars(statement))
+        return list(self._session.scalars(statement))
 
     def _change(self, deployment: Deployment, **values: Any) -> Deployment:
         self._session.execute(

@@ -33,6 +33,7 @@ from registry_service.ports import Database
 from registry_service.repository.database import (
     SqlDatabase,
     SqlTransaction,
+    available,
     begin_write,
     is_sqlite,
     open_engine,
@@ -62,6 +63,7 @@ class SqlDumps:
         try:
             migrate(target)
             with (
+                available(),
                 _snapshot(self._engine) as source,
                 begin_write(target.connect()) as connection,
                 connection.begin(),
@@ -92,11 +94,12 @@ class SqlDumps:
             yield SqlDatabase(engine)
 
     def is_empty(self) -> bool:
-        with self._engine.connect() as connection:
+        with available(), self._engine.connect() as connection:
             return _is_empty(connection)
 
     def load(self, path: Path, time: datetime) -> Contents:
         with (
+            available(),
             _reading(path) as dump,
             dump.connect() as source,
             begin_write(self._engine.connect()) as connection,

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
-    Integer,
+    Result,
     Select,
     and_,
-    any_,
     exists,
     func,
-    literal,
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from registry_service.domain import (
@@ -35,6 +30,8 @@ from registry_service.domain import (
 )
 from registry_service.names import NodeName
 from registry_service.ports_impact import ReachedVersion
+from registry_service.repository.common import among, as_list
+from registry_service.repository.deployments import to_deployment
 from registry_service.repository.lineage import SqlLineage
 from registry_service.repository.relations import RELATIONS
 from registry_service.tables import (
@@ -46,6 +43,8 @@ from registry_service.tables import (
     ModelRow,
     VersionRow,
 )
+
+Columns = TypeVarTuple("Columns")
 
 #: The shortest beginning of a commit that names it.
 _COMMIT_PREFIX = 7
@@ -63,6 +62,7 @@ class SqlImpact:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._dialect = session.get_bind().dialect.name
 
     def starts(self, node: NodeName) -> list[NodeKey]:
         kind, name = node
@@ -96,14 +96,14 @@ class SqlImpact:
             if relation.upstream not in ids:
                 continue
             statement = select(relation.upstream_id, relation.downstream_id).where(
-                self._among(relation.upstream_id, ids[relation.upstream])
+                self._among(relation.upstream_id)
             )
             if relation.condition is not None:
                 statement = statement.where(relation.condition)
             up, down = relation.upstream, relation.downstream
             found += [
                 (NodeKey(up, up_id), NodeKey(down, down_id))
-                for up_id, down_id in self._session.execute(statement)
+                for up_id, down_id in self._run(statement, ids[relation.upstream])
             ]
         return found
 
@@ -118,7 +118,7 @@ class SqlImpact:
         statement = (
             select(VersionRow.id, ModelRow.name, VersionRow.number, VersionRow.state)
             .join(ModelRow, ModelRow.id == VersionRow.model_id)
-            .where(self._among(VersionRow.id, ids))
+            .where(self._among(VersionRow.id))
             .order_by(ModelRow.name, VersionRow.number.desc())
             .limit(limit)
         )
@@ -132,17 +132,17 @@ class SqlImpact:
             statement = statement.where(or_(held, runs))
         return [
             ReachedVersion(version_id, VersionRef(model, number), VersionState(state))
-            for version_id, model, number, state in self._session.execute(statement)
+            for version_id, model, number, state in self._run(statement, ids)
         ]
 
     def aliases(self, ids: Sequence[int]) -> Mapping[int, Sequence[str]]:
         found: defaultdict[int, list[str]] = defaultdict(list)
         statement = (
             select(AliasRow.version_id, AliasRow.name)
-            .where(self._among(AliasRow.version_id, ids))
+            .where(self._among(AliasRow.version_id))
             .order_by(AliasRow.name)
         )
-        for version_id, name in self._session.execute(statement):
+        for version_id, name in self._run(statement, ids):
             if version_id is not None:
                 found[version_id].append(name)
         return found
@@ -154,9 +154,7 @@ class SqlImpact:
         place = func.row_number().over(
             partition_by=(DeploymentRow.version_id, ended), order_by=DeploymentRow.id.desc()
         )
-        ranked = select(DeploymentRow.id, place.label("place")).where(
-            self._among(DeploymentRow.version_id, ids)
-        )
+        ranked = select(DeploymentRow.id, place.label("place")).where(self._among(DeploymentRow.version_id))
         if live_at is not None:
             ranked = ranked.where(_live(live_at))
         newest = ranked.subquery()
@@ -169,41 +167,23 @@ class SqlImpact:
             .order_by(DeploymentRow.id.desc())
         )
         found: defaultdict[int, list[Deployment]] = defaultdict(list)
-        for row, model, number in self._session.execute(statement):
-            found[row.version_id].append(_deployment(row, VersionRef(model, number)))
+        for row, model, number in self._run(statement, ids):
+            found[row.version_id].append(to_deployment(row, VersionRef(model, number)))
         return found
 
     def _keys(self, kind: NodeKind, statement: Select[Any]) -> list[NodeKey]:
         return [NodeKey(kind, node_id) for node_id in sorted(self._session.scalars(statement))]
 
-    def _among(self, column: Any, ids: Sequence[int]) -> ColumnElement[bool]:
-        """That a column is one of many ids, which travel as one parameter however many they are."""
-        if self._session.get_bind().dialect.name == "sqlite":
-            values = func.json_each(json.dumps(list(ids))).table_valued("value")
-            return column.in_(select(values.c.value.cast(Integer)))  # type: ignore[no-any-return]
-        return column == any_(literal(list(ids), ARRAY(BigInteger())))  # type: ignore[no-any-return]
+    def _among(self, column: Any) -> ColumnElement[bool]:
+        """That a column is one of the ids a statement is run for."""
+        return among(self._dialect, column, "ids")
+
+    def _run(self, statement: Select[*Columns], ids: Sequence[int]) -> Result[*Columns]:
+        return self._session.execute(statement, {"ids": as_list(self._dialect, list(ids))})
 
 
 def _live(moment: datetime) -> ColumnElement[bool]:
     return and_(
         DeploymentRow.end_time.is_(None),
         or_(DeploymentRow.lease_expire_time.is_(None), DeploymentRow.lease_expire_time > moment),
-    )
-
-
-def _deployment(row: DeploymentRow, version: VersionRef) -> Deployment:
-    return Deployment(
-        id=row.id,
-        name=row.name,
-        version=version,
-        environment=row.environment,
-        target=row.target,
-        alias=row.alias,
-        attributes=row.attributes,
-        start_time=row.start_time,
-        end_time=row.end_time,
-        lease_expire_time=row.lease_expire_time,
-        end_reason=row.end_reason,
-        actor=row.actor,
-        revision=row.revision,
     )

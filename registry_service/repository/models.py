@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ScalarSelect, bindparam, select, update
+from sqlalchemy import Executable, ScalarSelect, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from plumbline.registry.errors import ModelExists, ModelNotFound
 from registry_service.domain import Alias, AliasRef, Model, VersionRef
 from registry_service.filtering.search import Hit, Search
 from registry_service.ports import Numbered
-from registry_service.repository.common import insert_or_ignore, one_of
+from registry_service.repository.common import among, as_list, insert_or_ignore, one_of
 from registry_service.repository.notes import read_tags, write_tags
 from registry_service.repository.pages import Finder
 from registry_service.repository.targets import MODELS
 from registry_service.tables import AliasRow, Base, ModelRow, ModelTagRow, PolicyRow, VersionRow
 
+_BY_NAME = select(ModelRow).where(ModelRow.name == bindparam("name"))
 _MODELS = Base.metadata.tables["registered_model"]
 _TAKE_NUMBER = (
     update(_MODELS)
@@ -30,6 +32,9 @@ _TAKE_NUMBER = (
     )
     .returning(_MODELS.c.id, _MODELS.c.latest_version, _MODELS.c.archive_time)
 )
+
+
+_GET_ID = select(_MODELS.c.id).where(_MODELS.c.name == bindparam("model"))
 
 
 class SqlModels:
@@ -56,8 +61,13 @@ class SqlModels:
         return self.get(name)
 
     def get(self, name: str) -> Model:
-        row = self._session.scalars(select(ModelRow).where(ModelRow.name == name)).one_or_none()
-        return self._one(row, name)
+        return self._one(self._session.scalars(_BY_NAME, {"name": name}).one_or_none(), name)
+
+    def get_id(self, name: str) -> int:
+        found = self._session.connection().scalar(_GET_ID, {"model": name})
+        if found is None:
+            raise ModelNotFound(f"there is no model {name!r}", metadata={"model": name})
+        return int(found)
 
     def lock(self, name: str) -> Model:
         statement = select(ModelRow).where(ModelRow.name == name).with_for_update()
@@ -130,12 +140,8 @@ class SqlModels:
     def _models(self, rows: Sequence[ModelRow]) -> list[Model]:
         aliases: dict[int, list[Alias]] = {row.id: [] for row in rows}
         names = {row.id: row.name for row in rows}
-        found = self._session.execute(
-            select(AliasRow, VersionRow.number, protecting())
-            .join(VersionRow, VersionRow.id == AliasRow.version_id)
-            .where(AliasRow.model_id.in_(names))
-            .order_by(AliasRow.name)
-        )
+        dialect = self._session.get_bind().dialect.name
+        found = self._session.execute(_aliases_of(dialect), {"ids": as_list(dialect, list(names))})
         for alias, number, policy in found:
             aliases[alias.model_id].append(to_alias(alias, names[alias.model_id], number, policy))
         tags = read_tags(self._session, ModelTagRow, ModelTagRow.model_id, list(names))
@@ -154,6 +160,17 @@ class SqlModels:
             )
             for row in rows
         ]
+
+
+@lru_cache
+def _aliases_of(dialect: str) -> Executable:
+    """The aliases of some models that point at a version, with its number and their policy."""
+    return (
+        select(AliasRow, VersionRow.number, protecting())
+        .join(VersionRow, VersionRow.id == AliasRow.version_id)
+        .where(among(dialect, AliasRow.model_id, "ids"))
+        .order_by(AliasRow.name)
+    )
 
 
 def exists(name: str) -> ModelExists:

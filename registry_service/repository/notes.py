@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Executable, delete, insert, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from registry_service.repository.common import one_of
+from registry_service.repository.common import among, as_list
 from registry_service.tables import ModelTagRow, VersionMetricRow, VersionTagRow
 
 _Tags = type[ModelTagRow] | type[VersionTagRow]
@@ -19,12 +20,20 @@ def read_tags(
 ) -> defaultdict[int, dict[str, str]]:
     """Tags by owner, in the order of their keys."""
     found: defaultdict[int, dict[str, str]] = defaultdict(dict)
-    statement = (
-        select(owner, table.key, table.value).where(one_of(session, owner, ids)).order_by(owner, table.key)
-    )
-    for owner_id, key, value in session.execute(statement):
+    connection = session.connection()
+    dialect = connection.dialect.name
+    statement = _tags_of(table, owner.key, dialect)
+    for owner_id, key, value in connection.execute(statement, {"ids": as_list(dialect, ids)}):
         found[owner_id][key] = value
     return found
+
+
+@lru_cache
+def _tags_of(table: _Tags, owner_name: str, dialect: str) -> Executable:
+    owner: InstrumentedAttribute[int] = getattr(table, owner_name)
+    return (
+        select(owner, table.key, table.value).where(among(dialect, owner, "ids")).order_by(owner, table.key)
+    )
 
 
 def write_tags(

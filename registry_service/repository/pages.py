@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, literal, not_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, literal, not_, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from registry_service.filtering.ast import And, Comparison, Expression, Not, Order, comparisons
+from registry_service.filtering.ast import And, Comparison, Expression, Not, Operator, Order, comparisons
 from registry_service.filtering.search import Place, Search
-from registry_service.repository.conditions import Comparer, Condition
+from registry_service.repository.common import one_of
+from registry_service.repository.conditions import Comparer, Condition, constant
 from registry_service.repository.sources import Attribute, Column, Rows, Source
 from registry_service.tables import Base
+
+#: So many rows are found by their ids and sorted.
+_FEW = 1_000
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,18 @@ class _Key:
 class Finder:
     """Finds the pages of one list."""
 
-    def __init__(self, session: Session, target: Target, fixed: Sequence[Condition] = ()) -> None:
-        """fixed: holds for all of the list, whatever is searched."""
+    def __init__(
+        self,
+        session: Session,
+        target: Target,
+        fixed: Sequence[Condition] = (),
+        joined: Mapping[str, Condition] | None = None,
+    ) -> None:
+        """fixed: holds for all of the list, whatever is searched. joined: the same about a table that may be
+        joined, so that its indexes can serve."""
         self._session, self._target, self._fixed = session, target, tuple(fixed)
+        self._joined = joined or {}
+        self._known: dict[Comparison, Condition | None] = {}
         self._compare = Comparer(session.get_bind().dialect.name)
 
     def places(self, search: Search, limit: int) -> list[Place]:
@@ -63,10 +76,30 @@ class Finder:
         return found
 
     def _with_value(self, search: Search, limit: int) -> list[Place]:
+        statement, keys = self._ordered(self._statement(search), search.orders)
+        keys.append(_Key(self._target.id, keys[0].descending if keys else True))
+        if search.after is not None:
+            statement = statement.where(_beyond(keys, [*search.after.values, search.after.id]))
+        return self._read(statement, keys, limit)
+
+    def _without_value(self, search: Search, source: Source, first: Order, limit: int) -> list[Place]:
         statement = self._statement(search)
+        if isinstance(source, Rows):
+            present = Comparison(first.field, Operator.PRESENT, None, first.key)
+            statement = statement.where(not_(source.condition(present, self._compare)))
+        elif isinstance(source, Column):
+            statement = statement.where(source.value.is_(None))
+        statement, keys = self._ordered(statement, search.orders[1:])
+        keys.append(_Key(self._target.id, first.descending))
+        after = search.after
+        if after is not None and after.values[0] is None:
+            statement = statement.where(_beyond(keys, [*after.values[1:], after.id]))
+        return [Place((None, *place.values), place.id) for place in self._read(statement, keys, limit)]
+
+    def _ordered(self, statement: Select[Any], orders: Sequence[Order]) -> tuple[Select[Any], list[_Key]]:
+        """Those that have values of the orders, and what they are."""
         keys: list[_Key] = []
-        row_id: ColumnElement[int] = self._target.id
-        for order in search.orders:
+        for order in orders:
             source = self._target.fields[order.field]
             if isinstance(source, Rows):
                 # The rows of this order, beside those the filter may look at.
@@ -81,31 +114,15 @@ class Finder:
                 keys.append(_Key(source.value, order.descending))
             else:
                 raise ValueError(f"{order.field} orders nothing")
-        keys.append(_Key(row_id, keys[0].descending if keys else True))
-        if search.after is not None:
-            statement = statement.where(_beyond(keys, [*search.after.values, search.after.id]))
-        return self._read(statement, keys, limit)
-
-    def _without_value(self, search: Search, source: Source, order: Order, limit: int) -> list[Place]:
-        statement = self._statement(search)
-        if isinstance(source, Rows):
-            has = exists().where(
-                source.link == source.owner, source.value.class_.__table__.c[_key_of(source)] == order.key
-            )
-            statement = statement.where(not_(has))
-        elif isinstance(source, Column):
-            statement = statement.where(source.value.is_(None))
-        keys = [_Key(self._target.id, order.descending)]
-        after = search.after
-        if after is not None and after.values[0] is None:
-            statement = statement.where(_beyond(keys, [after.id]))
-        return [Place((None,), place.id) for place in self._read(statement, keys, limit)]
+        return statement, keys
 
     def _statement(self, search: Search) -> Select[Any]:
         statement: Select[Any] = select().select_from(self._target.table)
         for name in self._tables(search):
             table, condition = self._target.joins[name]
             statement = statement.join(table, condition)
+            if name in self._joined:
+                statement = statement.where(self._joined[name])
         statement = statement.where(*self._fixed)
         if search.where is not None:
             statement = statement.where(*self._conjuncts(search.where))
@@ -121,7 +138,30 @@ class Finder:
     def _conjuncts(self, expression: Expression) -> list[Condition]:
         if isinstance(expression, And):
             return [condition for part in expression.parts for condition in self._conjuncts(part)]
-        return [self._condition(expression)]
+        few = self._few(expression)
+        return [self._condition(expression) if few is None else few]
+
+    def _few(self, expression: Expression) -> Condition | None:
+        """A condition that few rows meet, by their ids; None for others.
+
+        Without it a database has to guess whether to look for the few, and then to sort them, or to go
+        through the list in its order until a page is full. The first is right for few, the second for many.
+        """
+        if not isinstance(expression, Comparison) or expression.unset_matches:
+            return None
+        if expression in self._known:
+            return self._known[expression]
+        source = self._target.fields[expression.field]
+        owners = source.owners(expression, self._compare) if isinstance(source, Column | Rows) else None
+        found: Condition | None = None
+        if owners is not None and isinstance(source, Column | Rows):
+            ids = list(self._session.scalars(owners.limit(_FEW + 1)))
+            if not ids:
+                found = constant(False)
+            elif len(ids) <= _FEW:
+                found = one_of(self._session, source.owner, ids)
+        self._known[expression] = found
+        return found
 
     def _condition(self, expression: Expression) -> Condition:
         if isinstance(expression, Comparison):
@@ -134,7 +174,7 @@ class Finder:
     def _read(self, statement: Select[Any], keys: Sequence[_Key], limit: int) -> list[Place]:
         ordered = [key.column.desc() if key.descending else key.column.asc() for key in keys]
         statement = statement.add_columns(*[key.column for key in keys]).order_by(*ordered).limit(limit)
-        return [Place(tuple(row[:-1]), row[-1]) for row in self._session.execute(statement)]
+        return [Place(tuple(row[:-1]), row[-1]) for row in self._session.connection().execute(statement)]
 
 
 def _beyond(keys: Sequence[_Key], values: Sequence[Any]) -> Condition:

@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Double, Text, and_, cast, exists, func, literal, not_, or_, select
+from sqlalchemy import Double, Select, Text, and_, cast, exists, func, literal, not_, or_, select
 
-from registry_service.filtering.ast import Comparison, Operator
+from registry_service.filtering.ast import Comparison, Operator, Pattern
 from registry_service.repository.conditions import Comparer, Condition, constant
 
 #: A column, or an attribute of a table's class, which stands for one.
 Attribute = Any
 #: The longest value, in characters, that the index of values holds; databases refuse entries much longer.
 INDEXED = 200
+
+
+_INDEXED = (
+    Operator.PRESENT,
+    Operator.EQUAL,
+    Operator.LESS,
+    Operator.LESS_OR_EQUAL,
+    Operator.GREATER,
+    Operator.GREATER_OR_EQUAL,
+)
 
 
 class Source(Protocol):
@@ -25,11 +35,21 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the row, or of a row joined to it. joins: what has to be joined for that, by name."""
+    """A column of the row, or of a row joined to it.
+
+    joins: what has to be joined for that, by name. owner, id: where this row holds the id of the joined one,
+    and that id, if there are few joined ones for many of these rows.
+    """
 
     value: Attribute
     joins: tuple[str, ...] = ()
     nullable: bool = False
+    owner: Attribute = None
+    id: Attribute = None
+
+    def owners(self, comparison: Comparison, compare: Comparer) -> Select[Any] | None:
+        """The ids of the joined rows for which it holds."""
+        return None if self.owner is None else select(self.id).where(self.condition(comparison, compare))
 
     def condition(self, comparison: Comparison, compare: Comparer) -> Condition:
         if self.nullable:
@@ -92,6 +112,18 @@ class Rows:
         if comparison.unset_matches:
             return or_(found, not_(exists().where(self.link == self.owner, *entry)))
         return found
+
+    def owners(self, comparison: Comparison, compare: Comparer) -> Select[Any] | None:
+        """The ids for which it holds, where an index finds them; else None."""
+        asked, value = comparison.operator, comparison.value
+        if asked is Operator.PRESENT and comparison.key is None:
+            return None
+        if asked not in _INDEXED or (
+            isinstance(value, Pattern) and (self.short is not None or value.any_before)
+        ):
+            return None
+        holds = [] if asked is Operator.PRESENT else [self._holds(comparison, compare)]
+        return select(self.link).where(self.link.is_not(None), *self._entry(comparison), *holds)
 
     def _entry(self, comparison: Comparison) -> list[Condition]:
         conditions = [] if self.also is None else [self.also]

@@ -53,8 +53,20 @@ class SqlSummaries:
             metadata={"model": ref.model, "version": str(ref.number)},
         )
 
-    def versions(self, search: Search, limit: int) -> list[Hit[VersionSummary]]:
-        places = Finder(self._session, VERSIONS, [_PRESENT, _of_active_model()]).places(search, limit)
+    def versions(self, search: Search, *, model: str | None, limit: int) -> list[Hit[VersionSummary]]:
+        fixed = [_PRESENT]
+        if model is None:
+            fixed.append(_of_active_model())
+        else:
+            named = ModelRow.name == model, ModelRow.archive_time.is_(None)
+            model_id = self._session.scalar(select(ModelRow.id).where(*named))
+            if model_id is None:
+                return []
+            fixed.append(VersionRow.model_id == model_id)
+            if any(order.field == "update_time" for order in search.orders):
+                # Said of the notes, too, which are joined then: they have an index for this order.
+                fixed.append(VersionAnnotationRow.model_id == model_id)
+        places = Finder(self._session, VERSIONS, fixed).places(search, limit)
         found = self._by_id([place.id for place in places])
         return [Hit(found[place.id], place) for place in places]
 
@@ -141,7 +153,7 @@ def _summary(row: Any, tags: Mapping[str, str], aliases: tuple[str, ...]) -> Ver
         id=row.id,
         model_id=row.model_id,
         ref=VersionRef(row.model, row.number),
-        model_archived=row.archive_time is not None,
+        model_archive_time=row.archive_time,
         state=VersionState(row.state),
         stage=row.stage,
         description=row.description,

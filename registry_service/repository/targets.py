@@ -53,7 +53,7 @@ VERSIONS = Target(
     VersionRow,
     VersionRow.id,
     {
-        "model": Column(ModelRow.name, ("model",)),
+        "model": Column(ModelRow.name, ("model",), owner=VersionRow.model_id, id=ModelRow.id),
         "model_archived": Flag(ModelRow.archive_time.is_not(None), ("model",)),
         "version": Column(VersionRow.number),
         "state": Column(VersionRow.state),

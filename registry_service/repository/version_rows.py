@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Row, Select, Text, cast, select
+from sqlalchemy import Executable, Row, Select, Text, cast, select
 from sqlalchemy.orm import Session, aliased
 
 from registry_service.domain import (
@@ -21,8 +22,7 @@ from registry_service.domain import (
     VersionRef,
     VersionState,
 )
-from registry_service.repository.common import one_of
-from registry_service.repository.notes import read_tags
+from registry_service.repository.common import among, as_list
 from registry_service.tables import (
     AliasRow,
     BlobRow,
@@ -85,7 +85,7 @@ def load_versions(session: Session, ids: Sequence[int]) -> list[ModelVersion]:
     """In the order of the ids, all of which must be there."""
     if not ids:
         return []
-    rows = session.execute(version_rows().where(one_of(session, VersionRow.id, ids))).all()
+    rows = _read(session, _by_id, ids)
     found = {version.id: version for version in to_versions(session, rows)}
     return [found[version_id] for version_id in ids]
 
@@ -93,9 +93,14 @@ def load_versions(session: Session, ids: Sequence[int]) -> list[ModelVersion]:
 def to_versions(session: Session, rows: Sequence[Row[Any]]) -> list[ModelVersion]:
     """The versions behind rows of `version_rows`."""
     ids = [row.id for row in rows]
-    tags = read_tags(session, VersionTagRow, VersionTagRow.version_id, ids)
-    datasets, files = _datasets(session, ids), _files(session, ids)
-    evaluations, aliases = _evaluations(session, ids), _aliases(session, ids)
+    tags: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for version_id, key, value in _read(session, _tags, ids):
+        tags[version_id][key] = value
+    datasets, files, aliases = (_lists(session, part, ids) for part in (_datasets, _files, _aliases))
+    evaluations: defaultdict[int, list[Evaluation]] = defaultdict(list)
+    for version_id, digest, split, metrics, time, actor in _read(session, _evaluations, ids):
+        values = {name: float(value) for name, value in metrics.items()}
+        evaluations[version_id].append(Evaluation(digest, split, values, time, actor))
     signatures: dict[str, Signature] = {}
     return [
         ModelVersion(
@@ -104,13 +109,14 @@ def to_versions(session: Session, rows: Sequence[Row[Any]]) -> list[ModelVersion
             state=VersionState(row.state),
             description=row.description,
             tags=tags[row.id],
-            signature=None if row.signature is None else _signature(signatures, row.signature),
+            # Both of NULL and of JSON's null.
+            signature=None if row.signature in (None, "null") else _signature(signatures, row.signature),
             run=row.run or "",
-            datasets=tuple(datasets[row.id]),
-            files=tuple(files[row.id]),
+            datasets=tuple(digest for (digest,) in datasets[row.id]),
+            files=tuple(ModelFile(*file) for file in files[row.id]),
             manifest_digest=row.manifest_digest,
             evaluations=tuple(evaluations[row.id]),
-            aliases=tuple(aliases[row.id]),
+            aliases=tuple(alias for (alias,) in aliases[row.id]),
             create_time=row.create_time,
             finalize_time=row.finalize_time,
             revision=row.revision + row.notes_revision,
@@ -131,35 +137,61 @@ def to_versions(session: Session, rows: Sequence[Row[Any]]) -> list[ModelVersion
     ]
 
 
-def _datasets(session: Session, ids: Sequence[int]) -> defaultdict[int, list[str]]:
-    found: defaultdict[int, list[str]] = defaultdict(list)
-    statement = (
+def _read(session: Session, part: Callable[[str], Executable], ids: Sequence[int]) -> Sequence[Any]:
+    """The rows of one part of some versions. Its statement is made once for each database."""
+    connection = session.connection()
+    dialect = connection.dialect.name
+    return connection.execute(part(dialect), {"ids": as_list(dialect, ids)}).all()
+
+
+def _lists(
+    session: Session, part: Callable[[str], Executable], ids: Sequence[int]
+) -> defaultdict[int, list[Sequence[Any]]]:
+    """The rows of a part by their first column, the version, without it."""
+    found: defaultdict[int, list[Sequence[Any]]] = defaultdict(list)
+    for row in _read(session, part, ids):
+        found[row[0]].append(row[1:])
+    return found
+
+
+@lru_cache
+def _by_id(dialect: str) -> Executable:
+    return version_rows().where(among(dialect, VersionRow.id, "ids"))
+
+
+@lru_cache
+def _tags(dialect: str) -> Executable:
+    owner = VersionTagRow.version_id
+    return (
+        select(owner, VersionTagRow.key, VersionTagRow.value)
+        .where(among(dialect, owner, "ids"))
+        .order_by(owner, VersionTagRow.key)
+    )
+
+
+@lru_cache
+def _datasets(dialect: str) -> Executable:
+    return (
         select(VersionDatasetRow.version_id, DatasetRow.digest)
         .join(DatasetRow, DatasetRow.id == VersionDatasetRow.dataset_id)
-        .where(one_of(session, VersionDatasetRow.version_id, ids))
+        .where(among(dialect, VersionDatasetRow.version_id, "ids"))
         .order_by(VersionDatasetRow.version_id, VersionDatasetRow.position)
     )
-    for version_id, digest in session.execute(statement):
-        found[version_id].append(digest)
-    return found
 
 
-def _files(session: Session, ids: Sequence[int]) -> defaultdict[int, list[ModelFile]]:
-    found: defaultdict[int, list[ModelFile]] = defaultdict(list)
-    statement = (
+@lru_cache
+def _files(dialect: str) -> Executable:
+    return (
         select(FileRow.version_id, FileRow.path, FileRow.sha256, BlobRow.size_bytes, FileRow.media_type)
         .join(BlobRow, BlobRow.sha256 == FileRow.sha256)
-        .where(one_of(session, FileRow.version_id, ids))
+        .where(among(dialect, FileRow.version_id, "ids"))
         .order_by(FileRow.version_id, FileRow.path)
     )
-    for version_id, path, sha256, size, media_type in session.execute(statement):
-        found[version_id].append(ModelFile(path, sha256, size, media_type))
-    return found
 
 
-def _evaluations(session: Session, ids: Sequence[int]) -> defaultdict[int, list[Evaluation]]:
-    found: defaultdict[int, list[Evaluation]] = defaultdict(list)
-    statement = (
+@lru_cache
+def _evaluations(dialect: str) -> Executable:
+    return (
         select(
             EvaluationRow.version_id,
             DatasetRow.digest,
@@ -169,26 +201,18 @@ def _evaluations(session: Session, ids: Sequence[int]) -> defaultdict[int, list[
             EvaluationRow.actor,
         )
         .join(DatasetRow, DatasetRow.id == EvaluationRow.dataset_id)
-        .where(one_of(session, EvaluationRow.version_id, ids))
+        .where(among(dialect, EvaluationRow.version_id, "ids"))
         .order_by(EvaluationRow.id)
     )
-    for version_id, digest, split, metrics, time, actor in session.execute(statement):
-        values = {name: float(value) for name, value in metrics.items()}
-        found[version_id].append(Evaluation(digest, split, values, time, actor))
-    return found
 
 
-def _aliases(session: Session, ids: Sequence[int]) -> defaultdict[int, list[str]]:
-    found: defaultdict[int, list[str]] = defaultdict(list)
-    statement = (
+@lru_cache
+def _aliases(dialect: str) -> Executable:
+    return (
         select(AliasRow.version_id, AliasRow.name)
-        .where(one_of(session, AliasRow.version_id, ids))
+        .where(among(dialect, AliasRow.version_id, "ids"))
         .order_by(AliasRow.name)
     )
-    for version_id, name in session.execute(statement):
-        if version_id is not None:
-            found[version_id].append(name)
-    return found
 
 
 def _signature(known: dict[str, Signature], text: str) -> Signature:

@@ -26,6 +26,7 @@ from registry_service.domain import (
 )
 from registry_service.filtering.search import Hit, Search
 from registry_service.repository.common import insert_or_ignore
+from registry_service.repository.conditions import Condition
 from registry_service.repository.notes import upsert_metric, write_tags
 from registry_service.repository.pages import Finder
 from registry_service.repository.targets import VERSIONS
@@ -150,9 +151,13 @@ class SqlVersions:
             metadata={"model": ref.model, "version": str(ref.number)},
         )
 
-    def search(self, search: Search, *, model: Model | None, limit: int) -> list[Hit[ModelVersion]]:
-        fixed = [] if model is None else [VersionRow.model_id == model.id]
-        places = Finder(self._session, VERSIONS, fixed).places(search, limit)
+    def search(self, search: Search, *, model_id: int | None, limit: int) -> list[Hit[ModelVersion]]:
+        fixed: list[Condition] = []
+        joined: dict[str, Condition] = {}
+        if model_id is not None:
+            fixed = [VersionRow.model_id == model_id]
+            joined = {"notes": VersionAnnotationRow.model_id == model_id}
+        places = Finder(self._session, VERSIONS, fixed, joined).places(search, limit)
         found = load_versions(self._session, [place.id for place in places])
         return [Hit(version, place) for version, place in zip(found, places, strict=True)]
 

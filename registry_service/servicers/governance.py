@@ -11,6 +11,8 @@ from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryS
 from registry_service import deployments, names, policies
 from registry_service.calls import Calls, Page
 from registry_service.codec import governance as codec
+from registry_service.filtering.fields import DEPLOYMENTS
+from registry_service.listing import Listing
 
 
 class PolicyMethods(ModelRegistryServiceServicer):
@@ -108,8 +110,7 @@ class DeploymentMethods(ModelRegistryServiceServicer):
     async def ListDeployments(
         self, request: pb.ListDeploymentsRequest, context: Any
     ) -> pb.ListDeploymentsResponse:
-        page = Page(request, request.page_size, request.page_token, (int,))
-        before = page.after[0] if page.after else None
-        found = await self._calls.read(lambda tx: deployments.list_page(tx, before=before, limit=page.limit))
-        items, token = page.cut(found, codec.to_deployment, lambda deployment: (deployment.id,))
+        page = Listing(request, DEPLOYMENTS)
+        found = await self._calls.read(lambda tx: deployments.search(tx, page.search, page.limit))
+        items, token = page.cut(found, codec.to_deployment)
         return pb.ListDeploymentsResponse(deployments=items, next_page_token=token)

@@ -16,7 +16,7 @@ from registry_service.codec.values import from_timestamp
 from registry_service.filtering.fields import MODELS
 from registry_service.listing import Listing
 from registry_service.ports import Transaction
-from registry_service.reading import Answer, CachedReads
+from registry_service.reading import Answer, CachedReads, version_answer
 from registry_service.rollback import roll_back
 
 
@@ -112,7 +112,7 @@ class AliasMethods(ModelRegistryServiceServicer):
         def read(transaction: Transaction) -> Answer:
             alias, version = aliases.resolve(transaction, ref, as_of)
             reply = pb.ResolveAliasResponse(alias=codec.to_alias(alias), version=codec.to_version(version))
-            return Answer(reply.SerializeToString(), version.model_id)
+            return version_answer(reply.SerializeToString(), version)
 
         return await self._reads.read(("ResolveAlias", ref, as_of), read)
 

@@ -1,2 +1,2 @@
-"""Where artifact bytes are kept: the adapters behind `ports.BlobStore`, and the folder of uploads under
+"""Where artifact bytes are kept: the adapters behind `ports_blobs.BlobStore`, and the folder of uploads under
 way."""

@@ -1,6 +1,7 @@
 """Artifact bytes in a local folder, by their sha256.
 
 artifacts/sha256/ab/cd/abcd…   whole files, read-only, never changed
+artifacts/publishing/…         names that a blob has for a moment, before it gets its own
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -27,20 +29,30 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 _SHA256_DIGITS = 64
 
+# A blob has its first name for much less.
+_PUBLISHING_SECONDS = 3600.0
+
 
 class LocalBlobs:
-    """`ports.BlobStore` in a folder of this machine; several processes may share it."""
+    """`ports_blobs.BlobStore` in a folder of this machine; several processes may share it."""
 
     def __init__(self, folder: Path) -> None:
-        self._blobs = folder / "sha256"
+        self._blobs, self._publishing = folder / "sha256", folder / "publishing"
 
     def prepare(self) -> None:
-        self._blobs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self._blobs, self._publishing):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        oldest = time.time() - _PUBLISHING_SECONDS
+        for path in self._publishing.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                # When it got this name, not when its bytes were written.
+                if path.lstat().st_ctime < oldest:
+                    path.unlink()
 
     def publish(self, file: ModelFile, source: Path) -> None:
         target = self._path(file.sha256)
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        link = target.with_name(f"{uuid.uuid4().hex}.link")
+        link = self._publishing / uuid.uuid4().hex
         try:
             # The blob and the staged file are one: its bytes are never written to again, see `Staging`.
             source.chmod(0o400)
@@ -87,16 +99,13 @@ class LocalBlobs:
             os.close(descriptor)
 
     def remove(self, sha256: str) -> None:
-        path = self._path(sha256)
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-            sync_folder(path.parent)
+        # Nobody waits for the disk: what a power cut brings back has no record, and is found again.
+        self._path(sha256).unlink(missing_ok=True)
 
     def stored(self) -> Iterator[StoredBlob]:
         # Folder by folder: of a great many names only those of one folder are in memory.
-        for outer in sorted(self._blobs.iterdir()):
-            for inner in sorted(outer.iterdir()):
-                yield from _blobs_in(inner)
+        for folder in sorted(self._blobs.glob("??/??")):
+            yield from _blobs_in(folder)
 
     def _path(self, sha256: str) -> Path:
         return self._blobs / sha256[:2] / sha256[2:4] / sha256
@@ -122,8 +131,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def _blobs_in(folder: Path) -> Iterator[StoredBlob]:
-    for path in sorted(folder.iterdir()):
-        if len(path.name) == _SHA256_DIGITS:
+    for path in sorted(folder.glob("?" * _SHA256_DIGITS)):
+        if path.name.startswith(folder.parent.name + folder.name):
             with contextlib.suppress(FileNotFoundError):
                 status = path.lstat()
                 yield StoredBlob(path.name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("plumbline.registry.blobs")
 
-# Bytes of one request, up or down. An object may have 10,000 parts: 80 GiB.
-_PART_BYTES = 8 * 1024 * 1024
+# Bytes of one request up: the least that S3 takes. An object may have 10,000 of them, 50 GB.
+_PART_BYTES = 5 * 1024 * 1024
 
-# Parts of one upload that are on their way at once.
-_PARTS_AT_ONCE = 3
+# Parts of one upload that are on their way at once, each in memory.
+_PARTS_AT_ONCE = 2
+
+# Bytes of one request down.
+_RANGE_BYTES = 4 * 1024 * 1024
 
 _FOLDER = "sha256/"
 
@@ -44,7 +47,7 @@ _ONE_RETRY: RetryConfig = {"max_retries": 1, "retry_timeout": timedelta(seconds=
 
 
 class S3Blobs:
-    """`ports.BlobStore` in a bucket; any number of processes may share it."""
+    """`ports_blobs.BlobStore` in a bucket; any number of processes may share it."""
 
     def __init__(self, bucket: str, prefix: str, *, allow_http: bool = False) -> None:
         """Region, endpoint and credentials are those of the AWS_… variables. allow_http: for an endpoint
@@ -116,8 +119,8 @@ class S3Blobs:
 
     def _chunks(self, sha256: str, size: int, path: str) -> Iterator[bytes]:
         """By ranges: each request is bounded in time and memory, and can be tried again."""
-        for start in range(0, size, _PART_BYTES):
-            end = min(start + _PART_BYTES, size)
+        for start in range(0, size, _RANGE_BYTES):
+            end = min(start + _RANGE_BYTES, size)
             with self._available(path):
                 part = memoryview(obstore.get_range(self._store, _key(sha256), start=start, end=end))
             for place in range(0, len(part), CHUNK_BYTES):

@@ -22,7 +22,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from plumbline.registry.errors import UploadDigestMismatch, UploadOffsetMismatch, UploadSizeMismatch
-from plumbline.registry.files import begin_writing
 from registry_service.artifacts import KEEP_UPLOADS, Upload
 from registry_service.domain import ModelFile
 from registry_service.stores.local import sync_folder
@@ -39,7 +38,7 @@ _REREAD_BYTES = 1024 * 1024
 
 
 class LocalStaging:
-    """`staging.Staging` in a folder that several processes of one machine may share."""
+    """`ports_blobs.Staging` in a folder that several processes of one machine may share."""
 
     def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._monotonic = folder, monotonic
@@ -48,6 +47,7 @@ class LocalStaging:
 
     def prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.expire()
 
     def received(self, upload: Upload) -> int:
         return max((size for _, size in self._free(upload)), default=0)
@@ -141,7 +141,7 @@ class LocalStaging:
 
 
 class LocalStaged:
-    """`staging.Staged`: the file of one call, and the digest of what is in it."""
+    """`ports_blobs.Staged`: the file of one call, and the digest of what is in it."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class LocalStaged:
     ) -> None:
         self.path = path
         self._file, self._descriptor, self._monotonic, self._forget = file, descriptor, monotonic, forget
-        self._sha256, self._size, self._begun, self._synced = hashlib.sha256(), 0, 0, 0
+        self._sha256, self._size, self._synced = hashlib.sha256(), 0, 0
         # A caller that gave up may close while a write of its is still running.
         self._lock = threading.Lock()
         self._closed = self._given_up = False
@@ -177,8 +177,6 @@ class LocalStaged:
                 self._sha256.update(chunk)
                 _write_all(self._descriptor, chunk)
                 self._size += len(chunk)
-            begin_writing(self._descriptor, self._begun, self._size - self._begun)
-            self._begun = self._size
             self._last = self._monotonic()
 
     def wants_sync(self) -> bool:

@@ -15,7 +15,7 @@ CHUNK_BYTES = CLIENT_MIN_MESSAGE_BYTES - 4096
 
 
 class Verified:
-    """`ports.Outgoing`: always one chunk behind the source, so that the last one waits for the digest."""
+    """`ports_blobs.Outgoing`: always one chunk behind the source: the last one waits for the digest."""
 
     def __init__(self, file: ModelFile, chunks: Iterator[bytes], close: Callable[[], None]) -> None:
         """close: frees what the chunks come from; called once."""

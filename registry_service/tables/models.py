@@ -5,11 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry_service.tables.base import Base, Id, Json, Name
 from registry_service.tables.evidence import RunRow
+
+
+def _of_short_values(table: str, owner: str) -> Index:
+    """For tags that equal something. PostgreSQL's indexes take no long values."""
+    short = text("length(value) <= 200")
+    name = f"ix_{table}_short_value"
+    return Index(name, "key", "value", owner, sqlite_where=short, postgresql_where=short)
 
 
 class ModelRow(Base):
@@ -27,7 +34,7 @@ class ModelRow(Base):
 
 class ModelTagRow(Base):
     __tablename__ = "model_tag"
-    __table_args__ = (Index(None, "key", "model_id"),)
+    __table_args__ = (Index(None, "key", "model_id"), _of_short_values("model_tag", "model_id"))
 
     model_id: Mapped[int] = mapped_column(ForeignKey(ModelRow.id), primary_key=True)
     key: Mapped[str] = mapped_column(Name, primary_key=True)
@@ -41,6 +48,10 @@ class VersionRow(Base):
         CheckConstraint("state in ('DRAFT', 'READY', 'ARCHIVED')", "state"),
         CheckConstraint("number > 0", "number"),
         CheckConstraint("state <> 'READY' or manifest_digest <> ''", "manifest"),
+        # For searches.
+        Index(None, "model_id", "create_time"),
+        Index(None, "create_time"),
+        Index(None, "manifest_digest"),
     )
 
     id: Mapped[Id]
@@ -56,7 +67,7 @@ class VersionRow(Base):
     actor: Mapped[str]
     revision: Mapped[int]
     source: Mapped[str]
-    external_run: Mapped[str]
+    external_run: Mapped[str] = mapped_column(index=True)
     run_link: Mapped[str]
     copied_from_id: Mapped[int | None] = mapped_column(ForeignKey("model_version.id"), index=True)
 
@@ -77,7 +88,7 @@ class VersionAnnotationRow(Base):
 
 class VersionTagRow(Base):
     __tablename__ = "version_tag"
-    __table_args__ = (Index(None, "key", "version_id"),)
+    __table_args__ = (Index(None, "key", "version_id"), _of_short_values("version_tag", "version_id"))
 
     version_id: Mapped[int] = mapped_column(ForeignKey(VersionRow.id), primary_key=True)
     key: Mapped[str] = mapped_column(Name, primary_key=True)
@@ -88,7 +99,7 @@ class VersionMetricRow(Base):
     """The last value of each metric of a version, for searching; the evaluations are the evidence."""
 
     __tablename__ = "version_metric"
-    __table_args__ = (Index(None, "name", "value"),)
+    __table_args__ = (Index(None, "name", "value", "version_id"),)
 
     version_id: Mapped[int] = mapped_column(ForeignKey(VersionRow.id), primary_key=True)
     name: Mapped[str] = mapped_column(Name, primary_key=True)
@@ -121,7 +132,7 @@ class AliasRow(Base):
     """One row per alias ever set; version_id is null while it is cleared, so revisions never repeat."""
 
     __tablename__ = "alias"
-    __table_args__ = (UniqueConstraint("model_id", "name"),)
+    __table_args__ = (UniqueConstraint("model_id", "name"), Index(None, "name"))
 
     id: Mapped[Id]
     model_id: Mapped[int] = mapped_column(ForeignKey(ModelRow.id))

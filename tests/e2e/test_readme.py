@@ -40,6 +40,7 @@ def local(text: str, stack: Stack) -> str:
         "7410": "PLUMBLINE_FEATURES_PORT",
         "7412": "PLUMBLINE_FEATURES_HTTP_PORT",
         "7420": "PLUMBLINE_REGISTRY_PORT",
+        "7422": "PLUMBLINE_REGISTRY_HTTP_PORT",
         "7430": "PLUMBLINE_SERVING_PORT",
         "7431": "PLUMBLINE_SERVING_HTTP_PORT",
     }

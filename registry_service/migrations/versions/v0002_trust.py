@@ -73,8 +73,8 @@ def downgrade() -> None:
     _move_notes_back(sqlite)
     for table in TABLES:
         op.drop_table(table)
-    for table, column in INDEXED:
-        op.drop_index(f"ix_{table}_{column}", table_name=table)
+    for table, *columns in INDEXED:
+        op.drop_index(f"ix_{table}_{'_'.join(columns)}", table_name=table)
     for table, column in (
         ("model_version", "source"),
         ("model_version", "external_run"),

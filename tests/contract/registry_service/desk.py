@@ -163,7 +163,8 @@ class Desk:
     def versions(self, model: str, *, after: Place | None = None, limit: int = 99) -> Hits[ModelVersion]:
         """A page, newest first."""
         search = Search(orders=(Order("version", descending=True),), after=after)
-        return Hits(self.ask(versions.search, search, model=model, limit=limit))
+        model_id = self.ask(models.get_id, model)
+        return Hits(self.ask(versions.search, search, model_id=model_id, limit=limit))
 
     def runs(self, *, after: Place | None = None, limit: int = 99) -> Hits[TrainingRun]:
         """A page, newest first."""

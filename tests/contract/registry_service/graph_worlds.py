@@ -6,17 +6,14 @@ import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from hypothesis import strategies as st
-from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
 
-from registry_service import versions
+from registry_service import deployments, versions
 from registry_service.commands import CreateVersion
-from registry_service.domain import CodeRevision, DefinitionRef, ModelVersion, TrainingRun, VersionRef
-from registry_service.tables import DeploymentRow, ModelRow, VersionRow
+from registry_service.commands_governance import EndDeployment, RecordDeployment
+from registry_service.domain import CodeRevision, DefinitionRef, ModelVersion, TrainingRun
 from tests.contract.registry_service.desk import Desk, sha, snapshot
 
 #: Upstream, downstream, relation.
@@ -45,7 +42,6 @@ class World:
     """One registry's worth of records below names of its own, and its graph."""
 
     desk: Desk
-    engine: Engine
     prefix: str = field(default_factory=lambda: f"w{uuid.uuid4().hex[:10]}")
     edges: set[Edge] = field(default_factory=set)
     nodes: set[str] = field(default_factory=set)
@@ -150,34 +146,13 @@ class World:
         if not self.versions:
             return
         version = self.versions[which % len(self.versions)].ref
-        now = self.desk.clock()
-        name = deploy(self.engine, version, now, end_time=now if ended else None)
-        self.edge(str(version), f"deployments/{name}", "deployed_as")
+        command = RecordDeployment(version, "production", "host-1", "", {}, None)
+        made = self.desk.do(deployments.record, command)
+        if ended:
+            self.desk.do(deployments.end, EndDeployment(made.name, "replaced"))
+        self.edge(str(version), f"deployments/{made.name}", "deployed_as")
         if not ended:
             self.live.add(str(version))
-
-
-def deploy(engine: Engine, version: VersionRef, now: datetime, **facts: Any) -> str:
-    """A deployment's row, whose name is returned."""
-    name = uuid.uuid4().hex
-    defaults: dict[str, Any] = {
-        "environment": "production",
-        "target": "host-1",
-        "alias": "",
-        "attributes": {},
-        "start_time": now,
-        "end_reason": "",
-        "actor": "ann",
-        "revision": 1,
-    }
-    with Session(engine) as session:
-        found = select(VersionRow.id).join(ModelRow, ModelRow.id == VersionRow.model_id)
-        version_id = session.scalars(
-            found.where(ModelRow.name == version.model, VersionRow.number == version.number)
-        ).one()
-        session.add(DeploymentRow(name=name, version_id=version_id, **(defaults | facts)))
-        session.commit()
-    return name
 
 
 def _chosen(items: Sequence[Any], numbers: Iterable[int]) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from plumbline.registry.errors import EtagMismatch
 from registry_service import aliases, lineage, models, names, versions
 from registry_service.domain import AliasRef, Direction, etag
+from registry_service.filtering.search import Search
 from registry_service.repository.database import SqlDatabase, open_engine
 from tests.contract.registry_service.desk import Desk, definition, model_file, snapshot
 
@@ -176,5 +177,5 @@ def test_a_reader_sees_one_state_while_writers_go_on(desk: Desk) -> None:
             limit=10,
         )
         assert (before.latest_version, page.edges) == (0, ())
-        assert transaction.versions.list(before, before=None, limit=10) == []
+        assert transaction.versions.search(Search(), model_id=before.id, limit=10) == []
     assert desk.ask(models.get, "flights").latest_version == 1

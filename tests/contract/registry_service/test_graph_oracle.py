@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
-from sqlalchemy import Engine
 
 from registry_service import impact, lineage, names
 from registry_service.domain import Direction
@@ -14,7 +13,7 @@ from tests.contract.registry_service.desk import Desk
 from tests.contract.registry_service.graph_worlds import World, distances, steps
 
 _SETTINGS = settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     # Each example makes records under names of its own.
@@ -24,10 +23,8 @@ _SETTINGS = settings(
 
 @_SETTINGS
 @given(plan=steps)
-def test_a_walk_is_the_part_of_the_graph_that_is_reached(
-    desk: Desk, engine: Engine, plan: list[tuple[Any, ...]]
-) -> None:
-    world = World(desk, engine)
+def test_a_walk_is_the_part_of_the_graph_that_is_reached(desk: Desk, plan: list[tuple[Any, ...]]) -> None:
+    world = World(desk)
     world.build(plan)
     for start in sorted(world.nodes):
         for direction in Direction:
@@ -52,9 +49,9 @@ def test_a_walk_is_the_part_of_the_graph_that_is_reached(
 @_SETTINGS
 @given(plan=steps)
 def test_impact_is_every_version_that_is_reached_by_a_shortest_way(
-    desk: Desk, engine: Engine, plan: list[tuple[Any, ...]]
+    desk: Desk, plan: list[tuple[Any, ...]]
 ) -> None:
-    world = World(desk, engine)
+    world = World(desk)
     world.build(plan)
     for start in sorted(world.nodes):
         begin = start if "/aliases/" not in start else _holder(world, start)

@@ -32,7 +32,6 @@ from registry_service.domain import (
     etag,
     manifest_digest,
 )
-from registry_service.filtering.search import Search
 from tests.contract.registry_service.conftest import TickingClock
 from tests.contract.registry_service.desk import Desk, model_file, sha, snapshot
 
@@ -73,7 +72,7 @@ def test_a_name_is_given_once_also_when_archived(desk: Desk) -> None:
 
 
 def test_an_unknown_model_is_told_by_name(desk: Desk) -> None:
-    for question in (models.get, lambda tx, name: versions.search(tx, Search(), model=name, limit=5)):
+    for question in (models.get, models.get_id):
         with pytest.raises(ModelNotFound) as caught:
             desk.ask(question, "nope")
         assert caught.value.metadata == {"model": "nope"}

@@ -31,7 +31,7 @@ def _request(
 
 
 def _names(desk: Desk) -> list[str]:
-    return [model.name for model in desk.ask(models.list_page, after=None, limit=99, archived=True)]
+    return [model.name for model in desk.models(archived=True).items]
 
 
 def test_a_repeated_request_gets_the_first_answer_and_changes_nothing(desk: Desk) -> None:

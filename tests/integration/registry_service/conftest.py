@@ -48,6 +48,7 @@ def settings_for(url: str, folder: Path) -> RegistrySettings:
     return RegistrySettings(
         port=0,
         metrics_port=None,
+        http_port=None,
         database_url=url,
         artifacts_dir=folder / "artifacts",
         max_file_bytes=50_000_000,

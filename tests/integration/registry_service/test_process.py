@@ -35,6 +35,7 @@ class Program:
         environment |= {
             "PLUMBLINE_REGISTRY_PORT": "0",
             "PLUMBLINE_REGISTRY_METRICS_PORT": "0",
+            "PLUMBLINE_REGISTRY_HTTP_PORT": "0",
             "PLUMBLINE_REGISTRY_DATABASE_URL": f"sqlite:///{folder / 'registry.db'}",
             "PLUMBLINE_REGISTRY_ARTIFACTS_DIR": str(folder / "artifacts"),
             "PLUMBLINE_REGISTRY_LOG_FORMAT": "text",

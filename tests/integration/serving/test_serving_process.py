@@ -101,6 +101,7 @@ def suite(
     settings = RegistrySettings(
         port=0,
         metrics_port=None,
+        http_port=None,
         database_url=f"sqlite:///{folder}/registry.db",
         artifacts_dir=folder / "artifacts",
     )

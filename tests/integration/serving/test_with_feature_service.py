@@ -116,6 +116,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     registry_settings = RegistrySettings(
         port=0,
         metrics_port=None,
+        http_port=None,
         database_url=f"sqlite:///{folder}/models.db",
         artifacts_dir=folder / "artifacts",
     )

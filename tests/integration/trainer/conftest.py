@@ -220,8 +220,11 @@ def stack(tmp_path: Path, features_address: str, capsys: pytest.CaptureFixture[s
     settings = RegistrySettings(
         port=0,
         metrics_port=None,
+        http_port=None,
         database_url=f"sqlite:///{tmp_path}/registry.db",
         artifacts_dir=tmp_path / "artifacts",
+        expiry_seconds=0.2,
+        expiry_grace_seconds=0,
     )
     spans = InMemorySpanExporter()
     telemetry = build_telemetry("registry_service", processors=[SimpleSpanProcessor(spans)])

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from plumbline.features.client import FeatureClient
+from plumbline.registry.v1 import governance_pb2 as gov
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.registry.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
@@ -95,6 +96,21 @@ def test_from_rows_to_champion_and_once_more(stack: Stack) -> None:
     files = {f.path: f.sha256 for f in stack.client.get_version(second["version"]).files}
     assert files["model.txt"] == {f.path: f.sha256 for f in version.files}["model.txt"]
     assert stack.client.get_version("late_orders@champion").name == version.name
+
+
+def test_a_version_that_does_not_meet_the_policy_is_registered_but_not_promoted(stack: Stack) -> None:
+    stack.client.create_model("late_orders")
+    policy = gov.PromotionPolicy(name="late_orders@champion", approvals=gov.ApprovalRule(count=1))
+    stack.client.set_promotion_policy(policy, reason="as agreed")
+    code, output, errors = stack.run("--config", str(stack.config()), "--json")
+    assert code == 0, errors
+    result = json.loads(output)
+    assert result["promotion"]["promoted"] is False
+    assert "approvals: expected approved by 1; found approved by 0" in result["promotion"]["reason"]
+    run = stack.client.get_run(result["run"])
+    assert (run.tags["promotion.outcome"], run.state) == ("kept", res.RUN_STATE_FINISHED)
+    assert run.tags["promotion.reason"] == result["promotion"]["reason"]
+    assert not stack.client.get_version(result["version"]).aliases
 
 
 def test_the_snapshot_holds_what_was_known_when(stack: Stack) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import typer
+from rich.text import Text
 
 from plumbline.cli.asking import split
 from plumbline.cli.lineage import lineage_tree
 from plumbline.cli.output import address
 from plumbline.cli.values import columns_of, read_rows, refuse_unknown
 from plumbline.registry.client import alias_name, model_name, version_name
+from plumbline.registry.naming import node_name
 from plumbline.registry.v1 import model_registry_service_pb2 as registry_pb
 from plumbline.types.v1 import column_pb2 as pb
 
@@ -164,6 +166,20 @@ def test_short_names_stand_for_full_ones() -> None:
     assert version_name("m/3") == "models/m/versions/3"
     assert version_name("m@champion") == alias_name("m@champion") == "models/m/aliases/champion"
     assert version_name("m") == "models/m"
+
+
+def test_nodes_are_named_in_short_or_in_full() -> None:
+    assert node_name("m/3") == "models/m/versions/3"
+    assert node_name("m@champion") == "models/m/aliases/champion"
+    assert node_name("m") == "models/m"
+    for full in ("runs/3", "datasets/ab", "featureViews/p/v@sha256:00", "models/m@x", "deployments/1"):
+        assert node_name(full) == full
+
+
+def test_names_are_no_markup() -> None:
+    node = registry_pb.LineageNode(name="models/[bold]m", label="model [red]m[/red]")
+    tree = lineage_tree(node.name, registry_pb.GetLineageResponse(nodes=[node]))
+    assert Text.from_markup(str(tree.label)).plain == "model [red]m[/red]  models/[bold]m"
 
 
 def test_a_node_that_two_paths_reach_is_drawn_once() -> None:

@@ -13,7 +13,14 @@ from plumbline.columns import field
 from plumbline.errors import PlumblineError
 from plumbline.features.v1 import definitions_pb2 as defs
 from plumbline.features.v1 import feature_retrieval_service_pb2 as features_pb
-from plumbline.registry.errors import AliasNotFound, EtagMismatch, ModelNotFound, RunEnded, VersionImmutable
+from plumbline.registry.errors import (
+    AliasNotFound,
+    EtagMismatch,
+    ModelNotFound,
+    PolicyNotMet,
+    RunEnded,
+    VersionImmutable,
+)
 from plumbline.registry.v1 import model_registry_service_pb2 as pb
 from plumbline.registry.v1 import resources_pb2 as res
 from plumbline.times import timestamp
@@ -124,7 +131,8 @@ class FakeFeatures:
 class FakeRegistry:
     """registry_service in memory: states, compare-and-set and typed errors as the contract says.
 
-    fail_at: the method that raises `failure` instead of answering. before_set_alias: what others do at the
+    policies: what is wrong with any version, by protected alias. fail_at: the method that raises `failure`
+    instead of answering. before_set_alias: what others do at the
     last moment.
     """
 
@@ -136,6 +144,7 @@ class FakeRegistry:
         self.aliases: dict[str, res.Alias] = {}
         self.files: dict[tuple[str, str], bytes] = {}
         self.renewals: list[str] = []
+        self.policies: dict[str, str] = {}
         self.downloads = 0
         self.fail_at = ""
         self.failure: BaseException = PlumblineError("the registry is out of order")
@@ -285,6 +294,8 @@ class FakeRegistry:
         if (must_not_exist and present) or (etag and (present is None or present.etag != etag)):
             raise EtagMismatch(name)
         assert self.versions[version].state == res.VERSION_STATE_READY
+        if name in self.policies:
+            raise PolicyNotMet(self.policies[name])
         return self.put_alias(name, version, reason)
 
     def put_alias(self, name: str, version: str, reason: str = "by hand") -> res.Alias:

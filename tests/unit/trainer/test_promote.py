@@ -82,6 +82,20 @@ def test_a_better_version_takes_over_and_both_values_are_recorded() -> None:
     )
 
 
+@pytest.mark.parametrize("holder", [None, 1])
+def test_a_policy_that_is_not_met_leaves_the_alias_where_it_is(holder: int | None) -> None:
+    registry = _registry(2)
+    if holder is not None:
+        registry.put_alias(_ALIAS, _version(holder))
+    registry.policies[_ALIAS] = "approvals: expected approved by 1; found approved by 0"
+    promotion = _promoter(registry, Scores(v1=0.7)).promote(_candidate(2, 0.8))
+    assert not promotion.promoted
+    assert promotion.champion == (None if holder is None else 0.7)
+    assert promotion.reason.startswith("auc 0.800000 ")
+    assert promotion.reason.endswith("; but approvals: expected approved by 1; found approved by 0")
+    assert (_ALIAS in registry.aliases) == (holder is not None)
+
+
 @pytest.mark.parametrize("value", [0.7, 0.65])
 def test_a_tie_or_a_worse_version_changes_nothing(value: float) -> None:
     registry = _registry(2)
