@@ -173,11 +173,25 @@ def _not_a_member(ids: _Ids) -> Select[Any]:
     )
 
 
+def _dangling(owner: Any, column: Any, target: Any) -> Callable[[_Ids], Select[Any]]:
+    """References to nothing, which a database whose constraints were off may hold."""
+
+    def question(ids: _Ids) -> Select[Any]:
+        other = aliased(target)
+        gone = not_(select(other.id).where(other.id == column).exists())
+        return select(owner.id).where(owner.id.in_(ids), column.is_not(None), gone)
+
+    return question
+
+
+_GONE = "it refers to a record that is not there"
 _LINKS = "its links are not numbered one after the other"
 _QUESTIONS: Mapping[Kind, Sequence[_Question]] = {
     Kind.MODEL: ((_miscounted, "its latest version is not the number of the last of its versions"),),
     Kind.VERSION: (
         (_misfiled_notes, "its notes are filed under another model"),
+        (_dangling(VersionRow, VersionRow.run_id, RunRow), _GONE),
+        (_dangling(VersionRow, VersionRow.copied_from_id, VersionRow), _GONE),
         (_displaced(VersionDatasetRow.version_id, VersionDatasetRow.position), _LINKS),
     ),
     Kind.ALIAS: (
@@ -186,11 +200,14 @@ _QUESTIONS: Mapping[Kind, Sequence[_Question]] = {
     ),
     Kind.RUN: (
         (_codeless, "it has no code, and facts about code"),
+        (_dangling(RunRow, RunRow.parent_id, RunRow), _GONE),
+        (_dangling(RunRow, RunRow.environment_id, EnvironmentRow), _GONE),
         (_elsewhere, "its environment is filed under another digest"),
         (_displaced(RunDatasetRow.run_id, RunDatasetRow.position), _LINKS),
         (_displaced(RunBaseRow.run_id, RunBaseRow.position), _LINKS),
     ),
     Kind.DATASET: (
+        (_dangling(DatasetRow, DatasetRow.feature_service_id, FeatureServiceRow), _GONE),
         (_not_a_member, "views it was read through are missing among those of its feature service"),
         (_displaced(DatasetViewRow.dataset_id, DatasetViewRow.position), _LINKS),
     ),

@@ -207,7 +207,7 @@ RECORDS = [
     (
         "UPDATE promotion_policy SET rules = '{}' WHERE alias = 'guarded'",
         F.RECORD_ALTERED,
-        "models/flights/aliases/guarded/policy",
+        "models/flights/aliases/guarded",
     ),
     (f"UPDATE deployment SET version_id = {COPY}", F.RECORD_ALTERED, None),
     ("UPDATE webhook SET url = 'https://mallory.example'", F.RECORD_ALTERED, None),
