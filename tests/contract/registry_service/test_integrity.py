@@ -278,11 +278,13 @@ UNWATCHED = {"request", "webhook_delivery"}
 
 
 def test_a_change_of_any_cell_is_found(house: House) -> None:
-    """Of every column, in the last row of its table."""
+    """Of every column, in the first and the last row of its table; on PostgreSQL of every fourth: what is read
+    is read by the same statements, and each takes a quarter of a second."""
     copies = Copies(house.engine)
+    step = 1 if house.engine.dialect.name == "sqlite" else 4
     missed, needless = [], []
     for table in sorted(set(Base.metadata.tables) - UNWATCHED):
-        for column, change in cell_changes(house.engine, table):
+        for column, change in list(cell_changes(house.engine, table))[::step]:
             if not copies.try_change(change):
                 continue
             intact = house.verify(skip_blobs=True)[1].intact
