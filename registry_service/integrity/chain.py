@@ -114,7 +114,7 @@ class Chain:
         """An event is found by the model it is about, which is no part of its hash."""
         for event in events:
             if event.kind == Kind.REGISTRY and event.model_id is not None:
-                yield _broken(_name(event.sequence), "it is filed under a model, and is about none")
+                yield _broken(_name(event.sequence), "it is filed under a model; it is of the registry")
         for kind in _OWNED:
             of_kind = [event for event in events if event.kind == kind]
             owners = self._store.owners(kind, sorted({event.node_id for event in of_kind})) if of_kind else {}

@@ -170,7 +170,7 @@ def _dataset(dataset: Dataset) -> Record:
 
 
 def _policy(policy: Policy) -> Record:
-    return Record(policy.id, f"{policy.ref}/policy", states.of_policy(policy))
+    return Record(policy.id, str(policy.ref), states.of_policy(policy))
 
 
 def _approval(item: StoredApproval) -> Record:

@@ -173,25 +173,24 @@ def _not_a_member(ids: _Ids) -> Select[Any]:
     )
 
 
-def _dangling(owner: Any, column: Any, target: Any) -> Callable[[_Ids], Select[Any]]:
-    """References to nothing, which a database whose constraints were off may hold."""
+def _dangling(record: Any, reference: Any, referred: Any) -> Callable[[_Ids], Select[Any]]:
+    """Records that refer to a row that is not there, which reads as if they referred to none."""
 
     def question(ids: _Ids) -> Select[Any]:
-        other = aliased(target)
-        gone = not_(select(other.id).where(other.id == column).exists())
-        return select(owner.id).where(owner.id.in_(ids), column.is_not(None), gone)
+        there = aliased(referred)
+        missing = not_(select(there.id).where(there.id == reference).exists())
+        return select(record).where(record.in_(ids), reference.is_not(None), missing)
 
     return question
 
 
-_GONE = "it refers to a record that is not there"
 _LINKS = "its links are not numbered one after the other"
+_DANGLING = "it refers to a record that is not there"
 _QUESTIONS: Mapping[Kind, Sequence[_Question]] = {
     Kind.MODEL: ((_miscounted, "its latest version is not the number of the last of its versions"),),
     Kind.VERSION: (
+        (_dangling(VersionRow.id, VersionRow.run_id, RunRow), _DANGLING),
         (_misfiled_notes, "its notes are filed under another model"),
-        (_dangling(VersionRow, VersionRow.run_id, RunRow), _GONE),
-        (_dangling(VersionRow, VersionRow.copied_from_id, VersionRow), _GONE),
         (_displaced(VersionDatasetRow.version_id, VersionDatasetRow.position), _LINKS),
     ),
     Kind.ALIAS: (
@@ -199,15 +198,16 @@ _QUESTIONS: Mapping[Kind, Sequence[_Question]] = {
         (_gaps, "its history has gaps"),
     ),
     Kind.RUN: (
+        (_dangling(RunRow.id, RunRow.parent_id, RunRow), _DANGLING),
+        (_dangling(RunRow.id, RunRow.code_id, CodeRow), _DANGLING),
+        (_dangling(RunRow.id, RunRow.environment_id, EnvironmentRow), _DANGLING),
         (_codeless, "it has no code, and facts about code"),
-        (_dangling(RunRow, RunRow.parent_id, RunRow), _GONE),
-        (_dangling(RunRow, RunRow.environment_id, EnvironmentRow), _GONE),
         (_elsewhere, "its environment is filed under another digest"),
         (_displaced(RunDatasetRow.run_id, RunDatasetRow.position), _LINKS),
         (_displaced(RunBaseRow.run_id, RunBaseRow.position), _LINKS),
     ),
     Kind.DATASET: (
-        (_dangling(DatasetRow, DatasetRow.feature_service_id, FeatureServiceRow), _GONE),
+        (_dangling(DatasetRow.id, DatasetRow.feature_service_id, FeatureServiceRow), _DANGLING),
         (_not_a_member, "views it was read through are missing among those of its feature service"),
         (_displaced(DatasetViewRow.dataset_id, DatasetViewRow.position), _LINKS),
     ),

@@ -64,8 +64,9 @@ class SqlIntegrity(SqlRecords):
     """`registry_service.integrity.store.IntegrityStore`."""
 
     def head(self) -> Head | None:
-        statement = select(AuditHeadRow.sequence, AuditHeadRow.hash).where(AuditHeadRow.id == 1)
-        row = self._session.execute(statement).first()
+        row = self._session.execute(
+            select(AuditHeadRow.sequence, AuditHeadRow.hash).where(AuditHeadRow.id == 1)
+        ).first()
         return None if row is None else Head(*row)
 
     def events(self, *, after: int, limit: int) -> Sequence[StoredEvent]:

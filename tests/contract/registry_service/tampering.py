@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, exc, inspect, text
 
@@ -249,14 +249,21 @@ def rehash(engine: Engine, *, since: int, until: int | None = None) -> None:
 
 
 class Copies:
-    """All tables as they are now, to be put back."""
+    """All tables as they are now, to be put back; its own are gone after the `with`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        with attacker(engine) as connection:
+
+    def __enter__(self) -> Self:
+        with attacker(self._engine) as connection:
             for table in Base.metadata.tables:
-                connection.execute(text(f"DROP TABLE IF EXISTS copy_of_{table}"))
                 connection.execute(text(f"CREATE TABLE copy_of_{table} AS SELECT * FROM {table}"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with attacker(self._engine) as connection:
+            for table in Base.metadata.tables:
+                connection.execute(text(f"DROP TABLE copy_of_{table}"))
 
     def restore(self) -> None:
         with attacker(self._engine) as connection:
