@@ -33,8 +33,9 @@ class WatchCalls(Client):
         """Changes from now on, or from a token on, each once and in order; ends only by an error or when the
         iterator is closed.
 
-        The first message has no event, but a token: what is read after it arrived and the events that follow
-        miss nothing together. A message without event also comes every ten seconds while nothing happens.
+        The stream begins when the first message is asked for. That has no event, but a token: what is read
+        after it arrived and the events that follow miss nothing together. A message without event also comes
+        every ten seconds while nothing happens.
         When the server cannot be reached the stream goes on where it was, unless that takes longer than
         `reconnect_seconds`: then Unavailable is raised, and a later call may go on with the last token.
         Raises ResumeTokenUnknown when the token is of another history.

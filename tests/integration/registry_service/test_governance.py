@@ -174,6 +174,8 @@ def test_what_runs_where(client: RegistryClient, versions: list[str]) -> None:
 def test_leases_that_run_out_are_acted_on(client: RegistryClient, versions: list[str]) -> None:
     """By the server itself, told to whoever watches."""
     watching = client.watch()
+    # The stream begins with its first message: what happens from then on is told.
+    next(watching)
     lease = timedelta(milliseconds=50)
     run = client.start_run(res.TrainingRun(display_name="gone"), lease=lease)
     deployment = client.record_deployment(versions[0], "production", lease=lease)

@@ -76,7 +76,7 @@ def test_a_store_that_is_away_is_unavailable(
     source = tmp_path / "model.txt"
     source.write_bytes(b"tree")
     away = settings.model_copy(update={"artifacts_url": f"s3://{bucket}/x"})
-    with running_server(away, build) as address, RegistryClient(address, transfer_timeout=1) as client:
+    with running_server(away, build) as address, RegistryClient(address, transfer_timeout=5) as client:
         client.create_model("m")
         draft = client.create_version("m").name
         boto.delete_dir(bucket)
