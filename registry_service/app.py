@@ -17,6 +17,7 @@ from plumbline.registry.errors import DatabaseUnavailable
 from plumbline.registry.v1.model_registry_service_pb2 import DESCRIPTOR
 from plumbline.registry.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
 from registry_service.access import needed
+from registry_service.background import kept_up
 from registry_service.calls import Calls
 from registry_service.changes import Changes
 from registry_service.collecting import Collector
@@ -105,11 +106,17 @@ async def build(settings: RegistrySettings, telemetry: Telemetry) -> AsyncIterat
     )
     dispatcher = Dispatcher(calls, news, sender, utc_now)
     tasks = [
-        asyncio.create_task(_forget_old_requests(changes, writer)),
-        asyncio.create_task(dispatcher.run()),
-        asyncio.create_task(
-            expire_leases(calls, settings.expiry_seconds, grace_seconds=settings.expiry_grace_seconds)
-        ),
+        asyncio.create_task(kept_up(name, work))
+        for name, work in (
+            ("the removal of old request ids", partial(_forget_old_requests, changes, writer)),
+            ("the dispatch to webhooks", dispatcher.run),
+            (
+                "the look at leases",
+                partial(
+                    expire_leases, calls, settings.expiry_seconds, grace_seconds=settings.expiry_grace_seconds
+                ),
+            ),
+        )
     ]
     try:
         async with serving_mlflow(settings, calls, reads, transfers, telemetry, gate):
